@@ -1,0 +1,101 @@
+"""What people do with jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgwerk.errors import InvalidOption, JobNotFound
+from pgwerk.execution import Outcome
+from pgwerk.job import Job, JobExecution, JobStatus, job_id
+from pgwerk.store.control import ControlStore
+from pgwerk.store.ending import EndingStore
+from pgwerk.store.session import SessionStore
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from pgwerk.db import Database, Session
+    from pgwerk.serializers import Serializer
+
+MOST_LISTED = 10_000
+
+
+class Control:
+    """The part of an app that asks and steers. An id is accepted as the Job, its number, or that as a text."""
+
+    serializer: Serializer
+
+    @property
+    def database(self) -> Database:
+        raise NotImplementedError
+
+    async def get_job(self, job: Job | int | str) -> Job:
+        """Raises `JobNotFound`."""
+        number = _number(job)
+        async with self._session() as session:
+            rows = await session.run(self._control.get_jobs([number]))
+        if not rows:
+            raise JobNotFound(f"there is no job {number}; it was never committed, or it was deleted")
+        return Job.from_row(rows[0], self.serializer)
+
+    async def list_jobs(
+        self,
+        queue: str | None = None,
+        status: JobStatus | str | None = None,
+        function: str | None = None,
+        key: str | None = None,
+        *,
+        before: Job | int | str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[Job]:
+        """Newest first. The next page is the one `before` the last job of this one."""
+        filters = {"queue": queue, "function": function, "key": key}
+        page = {"before": None if before is None else _number(before), "limit": _count(limit), "offset": offset}
+        async with self._session() as session:
+            rows = await session.run(self._control.list_jobs(status=_status(status), **filters, **page))
+        return [Job.from_row(row, self.serializer) for row in rows]
+
+    async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
+        """One for each attempt that started, in order."""
+        async with self._session() as session:
+            rows = await session.run(self._control.executions(_number(job)))
+        return [JobExecution.from_row(row, self.serializer) for row in rows]
+
+    async def cancel_job(self, job: Job | int | str) -> bool:
+        """Aborts a job that is not running; True if it took effect."""
+        number = _number(job)
+        cancelled = Outcome(number, None, None, "aborted", error="cancelled before it ran")
+        pin, settle = SessionStore(self.database.schema).pin(), EndingStore(self.database.schema).settle([cancelled])
+        async with self._session() as session:
+            while True:
+                _, found, is_pending = await session.transact(pin, settle, self._control.is_pending(number))
+                if found or not is_pending:
+                    return bool(found)
+
+    @property
+    def _control(self) -> ControlStore:
+        return ControlStore(self.database.schema)
+
+    def _session(self) -> AbstractAsyncContextManager[Session]:
+        return self.database.session()
+
+
+def _number(job: Job | int | str) -> int:
+    try:
+        return job_id(job)
+    except ValueError as error:
+        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
+
+
+def _status(status: JobStatus | str | None) -> str | None:
+    try:
+        return None if status is None else JobStatus(status).value
+    except ValueError as error:
+        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {status!r}") from error
+
+
+def _count(limit: int) -> int:
+    if not 1 <= limit <= MOST_LISTED:
+        raise InvalidOption(f"limit must be from 1 to {MOST_LISTED}, got {limit}")
+    return limit

@@ -1,0 +1,355 @@
+"""The way to the server: connections, and conversations of whole transactions in one round trip.
+
+A conversation is written on libpq's pipeline mode itself: a statement costs some 6 µs of Python there instead of
+60, and `BEGIN`, the statements, `COMMIT` and the next transaction leave in one packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor, pq, waiting
+from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import error_from_result
+from psycopg.rows import dict_row
+
+from pgwerk.errors import InvalidOption, ServerUnreachable
+from pgwerk.sql import Statement, statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+    from typing import TypeAlias
+
+    from psycopg.abc import Buffer
+    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg_pool import AsyncConnectionPool
+
+    Steps: TypeAlias = Generator[waiting.Wait, waiting.Ready, "T"]
+    Connect: TypeAlias = Callable[[], Awaitable[AsyncConnection[Any]]]
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+# A network that died without a word is noticed in half a minute, not in two hours.
+NETWORK_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "pgwerk",
+}
+DEADLINE = 30.0  # seconds for a conversation: a proxy that still acknowledges defeats every network timeout
+_LOOK = 1.0  # seconds between two looks at the deadline
+_TRIES = 5
+_GAVE_WAY = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_BINARY = pq.Format.BINARY
+_DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A statement with its values, and how to read its rows."""
+
+    statement: Statement
+    values: Sequence[object]
+    read: Callable[[list[Row]], T]
+
+
+class _RawJson(Loader):
+    """JSON stays text: what it means is the app's serializer's business."""
+
+    format = _BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)[1:]  # without the version of the format
+
+
+class _Reading:
+    """How answers are read, whatever the program has registered with psycopg for itself: times are in UTC."""
+
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_loader("jsonb", _RawJson)
+    connection = None
+
+
+_READING = _Reading()
+
+
+class Disconnected(ServerUnreachable):
+    """The connection broke or fell silent on the way: what was sent may or may not have been done."""
+
+
+def conninfo(dsn: str) -> str:
+    """The DSN, with timeouts where it says nothing of them."""
+    try:
+        return make_conninfo(**(NETWORK_DEFAULTS | conninfo_to_dict(dsn)))
+    except psycopg.ProgrammingError as error:
+        raise InvalidOption(f"not a DSN that Postgres understands: {str(error).strip()}") from error
+
+
+class Session:
+    """A connection that speaks in whole transactions. What goes wrong on the way closes it: its state is unknown."""
+
+    def __init__(self, connection: AsyncConnection[Any], schema: str) -> None:
+        self.pgconn: PGconn = connection.pgconn
+        self.prepares = False
+        self._prepared: set[str] = set()
+        catalogue = statements(schema)
+        self._begin, self._commit = (Call(catalogue[name], (), _nothing) for name in ("begin", "commit"))
+
+    async def transact(self, *calls: Call[Any]) -> list[Any]:
+        """One transaction, one round trip; the answers in order, or the server's error.
+
+        A transaction that had to give way to another one is tried again: nothing of it was done.
+        """
+        for _ in range(_TRIES):
+            (answers,) = await self.converse(calls)
+            if not isinstance(answers, _GAVE_WAY):
+                break
+        if isinstance(answers, psycopg.Error):
+            raise answers
+        return answers
+
+    async def run(self, *calls: Call[T]) -> T:
+        """A transaction of which only the last call's answer matters."""
+        answers: list[T] = await self.transact(*calls)
+        return answers[-1]
+
+    async def single(self, call: Call[T]) -> T:
+        """A statement by itself, in no transaction block."""
+        return await self._drive(self._single(call))
+
+    async def converse(self, *transactions: Sequence[Call[Any]]) -> list[list[Any] | psycopg.Error]:
+        """Several transactions in one round trip; each gives its answers or its error, one error ends the rest."""
+        return await self._drive(self._transactions(transactions))
+
+    async def notifications(self, seconds: float) -> list[str]:
+        """Payloads as soon as there are any; none after so many seconds."""
+        return await self._drive(self._notifications(seconds), look=seconds)
+
+    def close(self) -> None:
+        """At once, without a word to the server: whoever gave up on it waits for nothing."""
+        self.pgconn.finish()
+
+    async def _drive(self, steps: Steps[T], look: float = _LOOK) -> T:
+        try:
+            return await waiting.wait_async(steps, self.pgconn.socket, interval=max(look, 0.001))
+        except psycopg.OperationalError as error:
+            if self.pgconn.status == pq.ConnStatus.OK and error.sqlstate:
+                raise
+            self.close()
+            raise Disconnected(_reason(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
+        groups = [[self._begin, *calls, self._commit] for calls in transactions]
+        results = yield from self._exchange(groups)
+        if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
+            yield from self._rollback()
+        return [_answers(calls, found) for calls, found in zip(groups, results, strict=True)]
+
+    def _single(self, call: Call[T]) -> Steps[T]:
+        ((result,),) = yield from self._exchange([[call]])
+        if result.status not in _DONE:
+            raise error_from_result(result)
+        return call.read(_rows(result))
+
+    def _exchange(self, groups: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[PGresult]]]:
+        """Sends all of it, then reads all of it: one round trip."""
+        pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
+        pgconn.enter_pipeline_mode()
+        sent = [[self._send(call) for call in calls] for calls in groups]
+        pgconn.pipeline_sync()
+        yield from _flush(pgconn, deadline)
+        results: list[list[PGresult]] = []
+        for group in sent:
+            results.append([])
+            for prepared in group:
+                results[-1].append((yield from self._receive(prepared, deadline)))
+        yield from _next(pgconn, deadline)
+        pgconn.exit_pipeline_mode()
+        return results
+
+    def _send(self, call: Call[Any]) -> str | None:
+        """The statement's name, where it had to be prepared first and so has one more result to come."""
+        name, text = call.statement.name, call.statement.text
+        values = [_wire(value) for value in call.values]
+        if not self.prepares:
+            self.pgconn.send_query_params(text.encode(), values, result_format=_BINARY)
+            return None
+        fresh = name not in self._prepared
+        if fresh:
+            self._prepared.add(name)
+            self.pgconn.send_prepare(name.encode(), text.encode())
+        self.pgconn.send_query_prepared(name.encode(), values, result_format=_BINARY)
+        return name if fresh else None
+
+    def _receive(self, prepared: str | None, deadline: float) -> Steps[PGresult]:
+        result = yield from _result(self.pgconn, deadline)
+        if prepared is None:
+            return result
+        executed = yield from _result(self.pgconn, deadline)
+        if result.status in _DONE:
+            return executed
+        self._prepared.discard(prepared)
+        return result
+
+    def _rollback(self) -> Steps[None]:
+        deadline = time.monotonic() + DEADLINE
+        self.pgconn.send_query(b"rollback")
+        yield from _flush(self.pgconn, deadline)
+        yield from _result(self.pgconn, deadline)
+
+    def _notifications(self, seconds: float) -> Steps[list[str]]:
+        until = time.monotonic() + seconds
+        while not (found := list(_received(self.pgconn))) and time.monotonic() < until:
+            yield waiting.Wait.R
+            self.pgconn.consume_input()
+        return found
+
+
+class Database:
+    """Where the connections come from: opened for each operation, from the user's pool, or by the user's factory."""
+
+    def __init__(
+        self, dsn: str, schema: str, pool: AsyncConnectionPool[Any] | None = None, connect: Connect | None = None
+    ) -> None:
+        self.schema = schema
+        self._conninfo = conninfo(pool.conninfo if pool and not dsn else dsn)
+        self._options: dict[str, Any] = dict(pool.kwargs or {}) | {"autocommit": True} if pool else {}
+        self._pool = pool
+        self._connect = connect
+
+    async def open(self) -> AsyncConnection[Any]:
+        """A connection of one's own, for its owner to close."""
+        try:
+            if self._connect is not None:
+                return await self._connect()
+            return await AsyncConnection.connect(self._conninfo, **{"autocommit": True} | self._options)
+        except psycopg.OperationalError as error:
+            raise ServerUnreachable(_unreachable(self._conninfo, error)) from error
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """For one operation: a short connection, or a loan from the pool."""
+        async with self.loan() as connection:
+            yield Session(connection, self.schema)
+
+    async def keep(self, whoami: Call[int]) -> Session:
+        """For a worker: a session that prepares its statements if nothing stands between it and the server."""
+        session = Session(await self.open(), self.schema)
+        session.prepares = await session.single(whoami) == session.pgconn.backend_pid
+        return session
+
+    @contextlib.asynccontextmanager
+    async def loan(self) -> AsyncIterator[AsyncConnection[Any]]:
+        if self._pool is not None:
+            async with self._pool.connection() as connection:
+                yield connection
+            return
+        connection = await self.open()
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def run_on(connection: AsyncConnection[Any], call: Call[T]) -> T:
+    """On the caller's own connection, in whatever transaction it is in; nothing about it is changed."""
+    cursor: AsyncRawCursor[Row] = AsyncRawCursor(connection, row_factory=dict_row)
+    async with cursor:
+        await cursor.execute(call.statement.text, [_text(value) for value in call.values], prepare=False)
+        return call.read(await cursor.fetchall() if cursor.description else [])
+
+
+def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
+    """Of one transaction, without those of its frame."""
+    for result in results:
+        if result.status not in _DONE:
+            return error_from_result(result)
+    return [
+        call.read(_rows(result)) for call, result in zip(calls, results, strict=True) if call.read is not _nothing
+    ]
+
+
+def _nothing(_: list[Row]) -> None:
+    return None
+
+
+def _rows(result: PGresult) -> list[Row]:
+    names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+    transformer = Transformer(_READING)
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, lambda values: dict(zip(names, values, strict=True)))
+
+
+def _text(value: object) -> str | None:
+    wired = _wire(value)
+    return None if wired is None else wired.decode()
+
+
+def _wire(value: object) -> bytes | None:
+    match value:
+        case None | bytes():
+            return value
+        case bool():
+            return b"true" if value else b"false"
+        case list():
+            return b"{%s}" % b",".join(b"%d" % number for number in value)
+        case _:
+            return str(value).encode()
+
+
+def _flush(pgconn: PGconn, deadline: float) -> Steps[None]:
+    while pgconn.flush():
+        ready = yield waiting.Wait.RW
+        if ready & waiting.Ready.R:
+            pgconn.consume_input()
+        elif not ready:
+            _check(deadline)
+
+
+def _result(pgconn: PGconn, deadline: float) -> Steps[PGresult]:
+    """The result of the statement whose turn it is, and the empty one that ends it."""
+    result = yield from _next(pgconn, deadline)
+    if result is None:
+        raise psycopg.OperationalError("the server's answers are out of step")
+    yield from _next(pgconn, deadline)
+    return result
+
+
+def _next(pgconn: PGconn, deadline: float) -> Steps[PGresult | None]:
+    while pgconn.is_busy():
+        if not (yield waiting.Wait.R):
+            _check(deadline)
+        pgconn.consume_input()
+    return pgconn.get_result()
+
+
+def _check(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise psycopg.OperationalError(f"the server has not answered for {DEADLINE:.0f} s")
+
+
+def _received(pgconn: PGconn) -> Generator[str]:
+    while (notification := pgconn.notifies()) is not None:
+        yield notification.extra.decode()
+
+
+def _reason(error: psycopg.Error) -> str:
+    return f"the connection to Postgres was lost: {str(error).strip()}"
+
+
+def _unreachable(dsn: str, error: psycopg.Error) -> str:
+    parts = conninfo_to_dict(dsn)
+    where = f"{parts.get('host') or 'the default host'}, database {parts.get('dbname') or 'by default'}"
+    return f"no connection to Postgres at {where}: {str(error).strip()}; is it running, and is the DSN right?"

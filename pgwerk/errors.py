@@ -1,0 +1,75 @@
+"""What can go wrong, each with a name of its own.
+
+Every error is a `WerkError` and also the builtin that fits, so `except ValueError` works as expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgwerk.job import Job
+
+
+class WerkError(Exception):
+    """Everything that pgwerk raises on purpose."""
+
+
+class InvalidOption(WerkError, ValueError):
+    """An option or argument that can never work, refused before anything is written."""
+
+
+class InvalidType(WerkError, TypeError):
+    """An option or argument of the wrong kind, refused before anything is written."""
+
+
+class NotConnected(WerkError, RuntimeError):
+    """The app was used before `connect()` or after `disconnect()`."""
+
+
+class MissingExtra(WerkError, ImportError):
+    """A feature whose optional dependency is not installed; the message holds the pip line."""
+
+
+class ServerUnreachable(WerkError, ConnectionError):
+    """No connection to Postgres could be made."""
+
+
+class SchemaError(WerkError, RuntimeError):
+    """The schema in the database and this version of pgwerk do not go together."""
+
+
+class SchemaMissing(SchemaError):
+    """The database has no pgwerk schema yet."""
+
+
+class SchemaTooOld(SchemaError):
+    """The schema lacks migrations that this version needs."""
+
+
+class SchemaTooNew(SchemaError):
+    """The schema no longer serves code as old as this version."""
+
+
+class HandlerNotFound(WerkError, LookupError):
+    """A job names a function that cannot be found in this process."""
+
+
+class NotSerializable(WerkError, TypeError):
+    """A value that the app's serializer cannot take."""
+
+
+class JobNotFound(WerkError, LookupError):
+    """No job has this id (any more)."""
+
+
+class JobError(WerkError):
+    """The job that was waited for failed or was aborted; `job` is the job as it ended."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} ({job.function}) {job.status}: {job.error}")
+        self.job = job
+
+
+class JobTimeout(WerkError, TimeoutError):
+    """An attempt ran longer than its `_timeout`, or a wait ended before its job did."""

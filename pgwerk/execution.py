@@ -1,0 +1,111 @@
+"""What becomes of an attempt: one pure decision, one value."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST_BACKOFF = 300.0  # seconds
+JITTER = 0.1  # of the backoff, added at random so that jobs that failed together do not come back together
+
+
+class Verdict(Enum):
+    """How an attempt came to its end."""
+
+    RETURNED = auto()
+    RAISED = auto()
+    LOST = auto()  # its worker died
+    INTERRUPTED = auto()  # the worker stops, or the job had not started yet
+    EXPIRED = auto()  # not started within its `_ttl`
+    CANCELLED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """As much of a claimed job as the decision needs."""
+
+    number: int
+    max_attempts: int
+    retry_intervals: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    status: str
+    """complete, failed, aborted; retry (uses up the attempt); back (does not)."""
+
+    delay: float = 0.0
+    """Seconds before the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be stored of an attempt, and the claim that must still stand for it. Without a worker: a job
+    that had not been claimed, wherever it waits."""
+
+    job_id: int
+    worker_id: int | None
+    claim_no: int | None
+    status: str
+    delay: float = 0.0
+    result: bytes | None = None
+    error: str | None = None
+    expired: bool = False
+    """Only if the job may still expire: it has not been claimed in the meantime."""
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "job_id": self.job_id,
+            "worker_id": self.worker_id,
+            "claim_no": self.claim_no,
+            "status": self.status,
+            "delay": self.delay,
+            "result": None if self.result is None else orjson.Fragment(self.result),
+            "error": None if self.error is None else storable(self.error),
+            "expired": self.expired,
+        }
+
+
+def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
+    """The table of what follows from what; `chance` (0 to 1) spreads the retries."""
+    match verdict:
+        case Verdict.RETURNED:
+            return Decision("complete")
+        case Verdict.INTERRUPTED:
+            return Decision("back")
+        case Verdict.EXPIRED | Verdict.CANCELLED:
+            return Decision("aborted")
+        case Verdict.RAISED | Verdict.LOST if attempt.number >= attempt.max_attempts:
+            return Decision("failed")
+        case Verdict.RAISED:
+            return Decision("retry", backoff(attempt, chance))
+        case Verdict.LOST:
+            return Decision("retry")
+
+
+def backoff(attempt: Attempt, chance: float) -> float:
+    """Seconds before the retry that follows this attempt."""
+    if attempt.retry_intervals:
+        return attempt.retry_intervals[min(attempt.number, len(attempt.retry_intervals)) - 1]
+    doubled = 2.0 ** min(attempt.number, 10)
+    return min(doubled * (1 + JITTER * chance), LONGEST_BACKOFF)
+
+
+def described(error: BaseException) -> str:
+    """The traceback from the handler on: the frames that called it are ours and say nothing."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("pgwerk."):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+
+def storable(text: str) -> str:
+    """Postgres takes no NUL and no half of a surrogate pair."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,174 @@
+"""Handlers: the dotted path under which a function is recorded, and the function behind a path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import typing
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pgwerk.context import Context
+from pgwerk.errors import HandlerNotFound, InvalidOption, InvalidType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function with what is worth finding out only once."""
+
+    path: str
+    function: Callable[..., Any]
+    takes_context: bool
+    is_async: bool
+    signature: inspect.Signature | None  # None: a builtin that has none
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuses arguments that do not fit, as the call itself would."""
+        if self.signature is None:
+            return
+        context = (None,) if self.takes_context else ()
+        try:
+            self.signature.bind(*context, *args, **kwargs)
+        except TypeError as error:
+            raise InvalidType(f"the arguments do not fit {self.path}{self.signature}: {error}") from error
+
+
+def handler_of(function: Callable[..., Any] | str, option: str = "func") -> Handler | str:
+    """What a caller means by a function: the handler behind a callable, a path as it is."""
+    if isinstance(function, str):
+        return _checked_path(function, option)
+    try:
+        return _of_callable(function)
+    except TypeError as error:
+        if isinstance(error, InvalidType):
+            raise
+        raise InvalidType(f"{option} must be a function or its dotted path, got {function!r:.80}") from error
+
+
+@cache
+def find(path: str) -> Handler:
+    """The handler behind a recorded path, imported if need be; `HandlerNotFound` says what is in the way."""
+    return _describe(path, _attribute(path))
+
+
+@cache
+def _of_callable(function: Callable[..., Any]) -> Handler:
+    path = _path(function)
+    try:
+        found = _attribute(path)
+    except HandlerNotFound as error:
+        raise InvalidOption(f"{path} cannot be imported by a worker ({error}); make it a module's own name") from error
+    return _describe(path, found)
+
+
+def _path(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__qualname__", None)
+    module = getattr(function, "__module__", None)
+    if not callable(function) or not isinstance(name, str) or not isinstance(module, str):
+        raise InvalidType(
+            f"func must be a module-level function, a class or a static method, or its dotted path, got {function!r:.80}"
+        )
+    if "<" in name:
+        kind = "a lambda" if "<lambda>" in name else "a local function"
+        raise InvalidOption(f"{kind} cannot be found by a worker, got {name}; make it a module-level function")
+    if inspect.ismethod(function) and not inspect.isclass(function.__self__):
+        raise InvalidOption(f"a method needs its object, which a worker does not have, got {name}; use a function")
+    return f"{_module_name(module)}.{name}"
+
+
+def _module_name(module: str) -> str:
+    """`python -m pkg.mod` runs a module under another name: it is recorded under its own."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None) if module == "__main__" else None
+    return spec.name.removesuffix(".__main__") + ".__main__" * spec.name.endswith(".__main__") if spec else module
+
+
+def _checked_path(path: str, option: str) -> str:
+    if not path:
+        raise InvalidOption(f"{option} is empty; give a function or its dotted path")
+    if "." not in path or not all(part.isidentifier() for part in path.split(".")):
+        raise InvalidOption(f"{option} must be a dotted path like package.module.function, got {path!r}")
+    return path
+
+
+def _attribute(path: str) -> Callable[..., Any]:
+    module, names = _import(path)
+    found: Any = module
+    for name in names:
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise HandlerNotFound(_missing(path, module, name)) from error
+    if not callable(found):
+        raise HandlerNotFound(f"{path} is not callable, it is {found!r:.80}")
+    return typing.cast("Callable[..., Any]", found)
+
+
+def _import(path: str) -> tuple[ModuleType, list[str]]:
+    """The longest prefix of the path that is a module, and the names left."""
+    parts = path.split(".")
+    if _module_name("__main__") == ".".join(parts[:-1]):
+        return sys.modules["__main__"], parts[-1:]
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            return importlib.import_module(name), parts[end:]
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise HandlerNotFound(f"importing {name} for {path} failed: {error}") from error
+        except Exception as error:
+            raise HandlerNotFound(f"importing {name} for {path} failed: {type(error).__name__}: {error}") from error
+    raise HandlerNotFound(f"there is no module {parts[0]} for {path} here; is the worker started in the right folder?")
+
+
+def _missing(path: str, module: ModuleType, name: str) -> str:
+    if module.__name__ == "__main__":
+        return (
+            f"{path} lives in a script that another process ran; put the function into a module that workers can "
+            f"import, or start the script as one (python -m package.module)"
+        )
+    return f"{module.__name__} has no {name}, wanted for {path}; was it renamed after the job was enqueued?"
+
+
+@cache
+def _describe(path: str, function: Callable[..., Any]) -> Handler:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some builtins
+        signature = None
+    return Handler(path, function, _takes_context(function, signature), _is_async(function), signature)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(function)
+
+
+def _takes_context(function: Callable[..., Any], signature: inspect.Signature | None) -> bool:
+    first = next(iter(signature.parameters.values()), None) if signature else None
+    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        return False
+    return first.name == "ctx" or _is_context(_annotation(function, first.annotation))
+
+
+def _annotation(function: Callable[..., Any], annotation: Any) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    try:
+        return eval(annotation, dict(scope))  # noqa: S307 - the program's own source, as typing.get_type_hints does
+    except Exception:  # noqa: BLE001 - a name that is imported for type checkers alone
+        return annotation
+
+
+def _is_context(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        names = annotation.replace("Optional[", "").replace("]", "").split("|")
+        return any(name.strip() in ("Context", "pgwerk.Context") for name in names)
+    if annotation is Context:
+        return True
+    return any(option is Context for option in typing.get_args(annotation))

@@ -1,0 +1,117 @@
+"""A job as people see it, and its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgwerk.serializers import Serializer
+
+
+class JobStatus(StrEnum):
+    Scheduled = "scheduled"
+    Queued = "queued"
+    Active = "active"
+    Complete = "complete"
+    Failed = "failed"
+    Aborted = "aborted"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
+
+
+class ExecutionStatus(StrEnum):
+    Active = "active"
+    Complete = "complete"
+    Failed = "failed"
+    Aborted = "aborted"
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    id: int
+    function: str
+    """The dotted path of the handler."""
+
+    queue: str
+    status: JobStatus
+    priority: int
+    attempts: int
+    """Those that started, the running one included."""
+
+    max_attempts: int
+    enqueued_at: datetime
+    scheduled_at: datetime | None = None
+    """Not before; None: at once."""
+
+    key: str | None = None
+    payload: dict[str, Any] | None = None
+    """`{"args": [...], "kwargs": {...}}`"""
+
+    result: Any = None
+    error: str | None = None
+    """The traceback or message of the latest attempt that failed."""
+
+    timeout_secs: float | None = None
+    started_at: datetime | None = None
+    """Of the latest attempt."""
+
+    completed_at: datetime | None = None
+    worker_id: int | None = None
+    meta: dict[str, Any] | None = None
+    ttl: float | None = None
+    retry_intervals: list[float] | None = None
+    """Seconds before each retry, the last one repeating; None: 2, 4, 8 … up to 300."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
+        """Columns that this version does not know are left alone: the schema may be ahead of the code."""
+        values = {name: row[name] for name in _JOB if name in row}
+        return cls(**_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"]))
+
+
+@dataclass(slots=True, kw_only=True)
+class JobExecution:
+    job_id: int
+    attempt: int
+    status: ExecutionStatus
+    worker_id: int | None
+    error: str | None
+    result: Any
+    started_at: datetime
+    completed_at: datetime | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.job_id}/{self.attempt}"
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
+        values = {name: row[name] for name in _EXECUTION}
+        return cls(**_decoded(values, serializer, ("result",)), status=ExecutionStatus(row["status"]))
+
+
+def job_id(job: Job | int | str) -> int:
+    """The number behind what a caller may say for a job; ValueError for what cannot be one."""
+    if isinstance(job, Job):
+        return job.id
+    if isinstance(job, bool) or not (isinstance(job, int) or (isinstance(job, str) and job.strip().isdecimal())):
+        raise ValueError(job)
+    return int(job)
+
+
+def _decoded(values: dict[str, Any], serializer: Serializer, names: tuple[str, ...]) -> dict[str, Any]:
+    for name in names:
+        if isinstance(values.get(name), str | bytes):
+            values[name] = serializer.loads(values[name])
+    return values
+
+
+_JOB = tuple(field.name for field in fields(Job) if field.name != "status")
+_EXECUTION = tuple(field.name for field in fields(JobExecution) if field.name != "status")

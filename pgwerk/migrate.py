@@ -1,0 +1,75 @@
+"""Brings the schema up to date: numbered files, forward only, under a lock, all or nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pgwerk.db import run_on
+from pgwerk.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgwerk.sql import Migration, migrations
+from pgwerk.store.schema import SchemaStore
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from pgwerk.db import Database
+
+_SERVES = re.compile(r"^-- serves code from version (\d+)$", re.MULTILINE)
+
+
+async def plan(database: Database) -> list[Migration]:
+    """The migrations that the database still lacks."""
+    async with database.loan() as connection:
+        return await _missing(connection, SchemaStore(database.schema))
+
+
+async def migrate(database: Database) -> list[Migration]:
+    """Runs what is missing and returns it. Many processes at once are fine: one does the work, the others wait."""
+    if not await plan(database):
+        return []
+    store = SchemaStore(database.schema)
+    async with database.loan() as connection, connection.transaction():
+        await run_on(connection, store.lock())
+        missing = await _missing(connection, store)
+        if missing and not (await run_on(connection, store.found())).schema:
+            await run_on(connection, store.create())
+        for migration in missing:
+            await connection.execute(migration.text.encode())
+            await run_on(connection, store.record(migration, _serves(migration)))
+    return missing
+
+
+async def check(database: Database) -> None:
+    """Refuses a database whose schema this version cannot work with."""
+    schema, known = database.schema, migrations(database.schema)[-1].version
+    async with database.loan() as connection:
+        version, serves = await _version(connection, SchemaStore(schema))
+    if version == 0:
+        raise SchemaMissing(f"the database has no schema {schema!r} of pgwerk yet; run werk migrate")
+    if version < known:
+        raise SchemaTooOld(f"the schema {schema!r} is at version {version}, this pgwerk needs {known}; run werk migrate")
+    if serves > known:
+        raise SchemaTooNew(
+            f"the schema {schema!r} is at version {version} and serves code from version {serves} on, this pgwerk is "
+            f"of version {known}; upgrade pgwerk"
+        )
+
+
+async def _missing(connection: AsyncConnection[Any], store: SchemaStore) -> list[Migration]:
+    version, _ = await _version(connection, store)
+    return [migration for migration in migrations(store.schema) if migration.version > version]
+
+
+async def _version(connection: AsyncConnection[Any], store: SchemaStore) -> tuple[int, int]:
+    """The schema's version and the oldest that it serves; (0, 0) where there is none."""
+    if not (await run_on(connection, store.found())).migrated:
+        return 0, 0
+    return await run_on(connection, store.version())
+
+
+def _serves(migration: Migration) -> int:
+    found = _SERVES.search(migration.text)
+    if found is None:
+        raise AssertionError(f"{migration.name} does not say which code it serves")
+    return int(found[1])

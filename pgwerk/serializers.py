@@ -1,0 +1,65 @@
+"""How arguments and results become JSON and come back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from decimal import Decimal
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+
+from pgwerk.errors import NotSerializable
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """Payloads and results are stored as jsonb, so both directions speak JSON text."""
+
+    def dumps(self, value: Any) -> bytes:
+        """Raises `NotSerializable` for what would not come back as it was."""
+
+    def loads(self, text: str | bytes) -> Any: ...
+
+
+class JSONSerializer:
+    """Plain JSON. Datetimes, UUIDs, enums, dataclasses and Decimals go in as their JSON form and come back as it."""
+
+    def dumps(self, value: Any) -> bytes:
+        try:
+            text = orjson.dumps(value, default=_as_json)
+        except TypeError as error:
+            raise NotSerializable(str(error)[:1].lower() + str(error)[1:]) from error
+        # Only a text that holds one of these can hide what JSON, or Postgres, has no word for.
+        if b"null" in text or b"\\u0000" in text:
+            _check(value)
+        return text
+
+    def loads(self, text: str | bytes) -> Any:
+        return orjson.loads(text)
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"a {type(value).__qualname__} has no form in JSON, got {value!r:.80}")
+
+
+def _check(value: Any) -> None:
+    match value:
+        case float() if not math.isfinite(value):
+            raise NotSerializable(f"JSON has no word for {value}")
+        case str() if "\0" in value:
+            raise NotSerializable(f"Postgres takes no text with a NUL character, got {value!r:.80}")
+        case dict():
+            for key, item in value.items():
+                _check(key)
+                _check(item)
+        case list() | tuple():
+            for item in value:
+                _check(item)
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for field in dataclasses.fields(value):
+                _check(getattr(value, field.name))
+        case _:
+            pass

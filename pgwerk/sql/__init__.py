@@ -1,0 +1,99 @@
+"""The catalogue of statements: every word of SQL that the engine sends stands in a file beside this one.
+
+The files are valid as they stand (psql reads them, `:name` is its variable); two things change on the way to
+the server: `:name` becomes `$1`, and the schema `pgwerk` becomes the app's own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from pgwerk.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control")
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_SCHEMA = re.compile(r"\bpgwerk\b")
+_LONGEST_IDENTIFIER = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    name: str
+    text: str
+    parameters: tuple[str, ...]
+
+    def bind(self, values: Mapping[str, object]) -> list[object]:
+        return [values[name] for name in self.parameters]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    name: str
+    text: str
+
+
+def check_schema(schema: str) -> str:
+    """The name as given; refuses what could not stand in a statement, quoted or as a text."""
+    if not schema or len(schema.encode()) > _LONGEST_IDENTIFIER or re.search(r"[\x00-\x1f'\"\\]", schema):
+        raise InvalidOption(
+            f"a schema's name has 1 to {_LONGEST_IDENTIFIER} bytes without quotes, backslashes or control "
+            f"characters, got {schema!r}"
+        )
+    return schema
+
+
+@cache
+def statements(schema: str) -> dict[str, Statement]:
+    """Every statement by name, for this schema."""
+    found: dict[str, Statement] = {}
+    for catalogue in CATALOGUES:
+        for statement in _parse(_read(f"{catalogue}.sql"), schema):
+            if statement.name in found:
+                raise AssertionError(f"two statements are named {statement.name}")
+            found[statement.name] = statement
+    return found
+
+
+@cache
+def migrations(schema: str) -> tuple[Migration, ...]:
+    folder = resources.files(__package__) / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(
+        Migration(int(name[:4]), name.removesuffix(".sql"), in_schema(_read(f"migrations/{name}"), schema))
+        for name in names
+    )
+
+
+def in_schema(text: str, schema: str) -> str:
+    return _SCHEMA.sub(lambda _: f'"{schema}"', text)
+
+
+def _read(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _parse(text: str, schema: str) -> Iterator[Statement]:
+    _, *pieces = _NAME.split(in_schema(text, schema))
+    for name, body in zip(pieces[::2], pieces[1::2], strict=True):
+        yield _statement(name, body.strip().removesuffix(";"))
+
+
+def _statement(name: str, body: str) -> Statement:
+    order: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in order:
+            order.append(match[1])
+        return f"${order.index(match[1]) + 1}"
+
+    return Statement(name, _PARAMETER.sub(number, body), tuple(order))

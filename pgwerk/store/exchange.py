@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pgwerk.store.catalogue import Catalogue, as_json, every
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgwerk.db import Call, Row
+
+
+class Range(NamedTuple):
+    """Entries of one lane from `low` up to below `high`."""
+
+    queue: str
+    priority: int
+    low: int
+    high: int
+
+
+class Gap(NamedTuple):
+    """The priorities of a queue between two that have lanes."""
+
+    queue: str
+    above: int
+    below: int
+
+
+class Outlook(NamedTuple):
+    due: float | None
+    """When the next scheduled job is due, by the server's clock, in seconds since 1970."""
+
+    clock: float
+    oldest: int
+    newest: int
+
+
+class Orphan(NamedTuple):
+    job_id: int
+    claim_no: int
+    attempt: int
+
+
+class ExchangeStore(Catalogue):
+    def claim(self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range]) -> Call[list[Row]]:
+        lanes = as_json([lane._asdict() for lane in ranges])
+        return self._call("claim", every, worker_id=worker_id, claim_no=claim_no, room=room, lanes=lanes)
+
+    def look(self, gaps: Sequence[Gap]) -> Call[list[tuple[str, int]]]:
+        return self._call("look", _lanes, gaps=as_json([gap._asdict() for gap in gaps]))
+
+    def outlook(self, due_from: float) -> Call[Outlook]:
+        return self._call("outlook", lambda rows: Outlook(**rows[0]), due_from=due_from)
+
+    def orphans(self, worker_id: int, newest_claim: int, running: Sequence[int]) -> Call[list[Orphan]]:
+        values = {"worker_id": worker_id, "newest_claim": newest_claim, "running": list(running)}
+        return self._call("orphans", lambda rows: [Orphan(**row) for row in rows], **values)
+
+
+def _lanes(rows: list[Row]) -> list[tuple[str, int]]:
+    return [(row["queue"], row["priority"]) for row in rows]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pgwerk.store.catalogue import Catalogue, as_json, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgwerk.db import Call, Row
+
+
+class Pulse(NamedTuple):
+    """Of another worker, as read."""
+
+    worker_id: int
+    beat: int
+    patience: float
+    """Seconds of an unchanged beat after which it counts as dead."""
+
+
+class Beat(NamedTuple):
+    is_alive: bool
+    """False: others have declared this worker dead."""
+
+    others: list[Pulse]
+
+
+class WorkerStore(Catalogue):
+    def register(self, name: str, kind: str, queues: Sequence[str], concurrency: int, patience: float) -> Call[int]:
+        values = {"name": name, "kind": kind, "queues": as_json(queues), "concurrency": concurrency}
+        return self._call("register_worker", lambda rows: int(rows[0]["id"]), patience=patience, **values)
+
+    def beat(self, worker_id: int) -> Call[Beat]:
+        return self._call("beat", _beat, worker_id=worker_id)
+
+    def declare_dead(self, pulse: Pulse) -> Call[str | None]:
+        """The name of the dead; None if it was alive after all, or declared already."""
+        return self._call("declare_dead", _name, worker_id=pulse.worker_id, beat=pulse.beat)
+
+    def stop(self, worker_id: int) -> Call[None]:
+        return self._call("stop_worker", nothing, worker_id=worker_id)
+
+    def announce_idle(self, worker_id: int) -> Call[None]:
+        return self._call("announce_idle", nothing, worker_id=worker_id)
+
+    def withdraw_idle(self, worker_id: int) -> Call[None]:
+        return self._call("withdraw_idle", nothing, worker_id=worker_id)
+
+
+def _beat(rows: list[Row]) -> Beat:
+    others = [Pulse(worker, beat, patience / 1000) for worker, beat, patience in rows[0]["others"] or ()]
+    return Beat(rows[0]["is_alive"], others)
+
+
+def _name(rows: list[Row]) -> str | None:
+    return rows[0]["name"] if rows else None

@@ -1,0 +1,119 @@
+"""Waiting for jobs to end: by notification, with a poll behind it that is the guarantee."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from pgwerk.errors import JobNotFound, ServerUnreachable
+from pgwerk.job import Job, JobStatus
+from pgwerk.store.control import ControlStore
+from pgwerk.store.session import SessionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pgwerk.db import Database, Session
+    from pgwerk.serializers import Serializer
+
+POLL = 1.0  # seconds between two looks at everything that is waited for
+LINGER = 5.0  # seconds that the connection outlives its last waiter, as the next one is often near
+ENDED = "ended "
+
+
+class Waiters:
+    """Of one event loop: they share one connection that listens."""
+
+    def __init__(self, database: Database, serializer: Serializer) -> None:
+        self._database = database
+        self._serializer = serializer
+        self._control = ControlStore(database.schema)
+        self._waiting: dict[int, list[asyncio.Future[Job]]] = defaultdict(list)
+        self._listener: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+        self._idle_since = time.monotonic()
+
+    async def listen(self) -> None:
+        """Returns when ends are heard: whatever is enqueued from now on cannot end unnoticed."""
+        self._idle_since = time.monotonic()
+        if self._listener is None or self._listener.done():
+            self._listening.clear()
+            self._listener = asyncio.create_task(self._run())
+        await self._listening.wait()
+
+    async def ended(self, ids: Sequence[int]) -> list[Job]:
+        """The jobs as they ended, in order; `JobNotFound` for one that is gone."""
+        futures = [asyncio.get_running_loop().create_future() for _ in ids]
+        for job_id, future in zip(ids, futures, strict=True):
+            self._waiting[job_id].append(future)
+        try:
+            return list(await asyncio.gather(*futures))
+        finally:
+            for job_id, future in zip(ids, futures, strict=True):
+                self._forget(job_id, future)
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+
+    def _forget(self, job_id: int, future: asyncio.Future[Job]) -> None:
+        future.cancel()
+        if future in self._waiting.get(job_id, ()):
+            self._waiting[job_id].remove(future)
+        if not self._waiting.get(job_id, True):
+            del self._waiting[job_id]
+        self._idle_since = time.monotonic()
+
+    async def _run(self) -> None:
+        while self._waiting or time.monotonic() - self._idle_since < LINGER:
+            try:
+                await self._hear()
+            except (ServerUnreachable, psycopg.Error):
+                self._listening.set()  # deaf or not, the poll finds what has ended
+                await asyncio.sleep(POLL)
+
+    async def _hear(self) -> None:
+        session = await self._database.keep(SessionStore(self._database.schema).whoami())
+        try:
+            await session.single(SessionStore(self._database.schema).listen())
+            self._listening.set()
+            polled = time.monotonic()
+            await self._collect(session, self._waiting)
+            while self._waiting or time.monotonic() - self._idle_since < LINGER:
+                heard = await session.notifications(POLL)
+                ids = {int(text.removeprefix(ENDED)) for text in heard if text.startswith(ENDED)}
+                await self._collect(session, ids & self._waiting.keys())
+                if time.monotonic() - polled >= POLL and self._waiting:
+                    polled = time.monotonic()
+                    await self._collect(session, self._waiting)
+        finally:
+            session.close()
+
+    async def _collect(self, session: Session, candidates: Collection[int]) -> None:
+        """Hands out those that have ended; whoever has read a job is no longer waited for."""
+        if not candidates:
+            return
+        ended = await session.run(self._control.ended_of(list(candidates)))
+        if not ended:
+            return
+        rows, _ = await session.transact(self._control.get_jobs(list(ended)), self._control.stop_waiting(list(ended)))
+        jobs = {row["id"]: Job.from_row(row, self._serializer) for row in rows}
+        for job_id in ended:
+            for future in self._waiting.pop(job_id, []):
+                _answer(future, job_id, jobs.get(job_id))
+
+
+def _answer(future: asyncio.Future[Job], job_id: int, job: Job | None) -> None:
+    if future.done():
+        return
+    if job is None:
+        future.set_exception(JobNotFound(f"job {job_id} is gone; it was deleted while it was waited for"))
+    elif JobStatus(job.status).is_final:
+        future.set_result(job)

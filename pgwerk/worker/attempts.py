@@ -1,0 +1,151 @@
+"""The attempts that a worker has under way, from the claimed row to the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgwerk import events
+from pgwerk.context import Context
+from pgwerk.errors import HandlerNotFound, NotSerializable
+from pgwerk.execution import Attempt, Outcome, Verdict, decide, described
+from pgwerk.handlers import find
+from pgwerk.job import Job, JobStatus
+from pgwerk.worker.services.maintenance import expired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgwerk.db import Row
+    from pgwerk.worker.executors.aio import AioExecutor
+    from pgwerk.worker.worker import AsyncWorker
+
+
+@dataclass(slots=True)
+class Running:
+    row: Row
+    claim_no: int
+    task: asyncio.Task[None] | None = None
+    is_interrupted: bool = False
+
+
+class Attempts:
+    """Of one life of a worker. `on_end` hears of every slot that became free and every outcome that is there."""
+
+    def __init__(self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]) -> None:
+        self._worker, self._worker_id, self._executor, self._on_end = worker, worker_id, executor, on_end
+        self._running: dict[int, Running] = {}
+        self._stuck = 0
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def taken(self) -> int:
+        """Slots; a thread that outlived its attempt still has one."""
+        return len(self._running) + self._stuck
+
+    @property
+    def has_outcomes(self) -> bool:
+        return bool(self._outcomes)
+
+    def known(self) -> set[int]:
+        """Jobs of which something is still to come."""
+        return self._running.keys() | {outcome.job_id for outcome in self._outcomes}
+
+    def take_outcomes(self) -> list[Outcome]:
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    def give_back(self, outcomes: list[Outcome]) -> None:
+        """They could not be stored yet."""
+        self._outcomes[:0] = outcomes
+
+    def start(self, row: Row, claim_no: int) -> None:
+        """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
+        under way goes on under the new claim."""
+        running = self._running.get(row["job_id"])
+        if running is not None:
+            running.row, running.claim_no = row, claim_no
+            return
+        running = self._running[row["job_id"]] = Running(row, claim_no)
+        running.task = asyncio.create_task(self._run(running))
+
+    def interrupt(self) -> None:
+        """Cancels what runs; it goes back to the queue without using up the attempt."""
+        for running in self._running.values():
+            running.is_interrupted = True
+            if running.task is not None:
+                running.task.cancel()
+
+    def abandon(self) -> None:
+        """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
+        for running in [each for each in self._running.values() if each.is_interrupted]:
+            self._end(running, Verdict.INTERRUPTED, None, None)
+
+    def refused(self, outcome: Outcome, error: str) -> None:
+        """The server would not store it: the attempt fails with the server's words."""
+        events.emit(events.ResultRefused(outcome.job_id, error))
+        status = "failed" if outcome.status == "complete" else outcome.status
+        words = f"the result was refused by Postgres: {error}"
+        self._outcomes.append(Outcome(outcome.job_id, outcome.worker_id, outcome.claim_no, status, outcome.delay, error=words))
+
+    async def _run(self, running: Running) -> None:
+        verdict, result, error = await self._attempt(running)
+        if self._running.get(running.row["job_id"]) is running:
+            self._end(running, verdict, result, error)
+
+    def _end(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> None:
+        del self._running[running.row["job_id"]]
+        self._outcomes.append(self._outcome(running, verdict, result, error))
+        self._on_end()
+
+    async def _attempt(self, running: Running) -> tuple[Verdict, bytes | None, str | None]:
+        """Whatever a handler throws, also at the event loop, ends this attempt alone."""
+        if running.row["is_expired"]:
+            return Verdict.EXPIRED, None, expired(running.row["ttl"])
+        try:
+            return Verdict.RETURNED, await self._result(running), None
+        except (HandlerNotFound, NotSerializable) as error:
+            return Verdict.RAISED, None, str(error)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and running.is_interrupted:
+                return Verdict.INTERRUPTED, None, None
+            return Verdict.RAISED, None, described(error)
+
+    async def _result(self, running: Running) -> bytes | None:
+        serializer = self._worker.app.serializer
+        if running.row["function"] is None:
+            raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
+        claimed = {"id": running.row["job_id"], "status": JobStatus.Active, "attempts": running.row["attempt"]}
+        job = Job.from_row(running.row | claimed | {"worker_id": self._worker_id}, serializer)
+        result = await self._executor.run(find(job.function), Context(self._worker.app, self._worker, job), self._note_stuck)
+        try:
+            return None if result is None else serializer.dumps(result)
+        except NotSerializable as error:
+            raise NotSerializable(f"the result of {job.function} cannot be stored: {error}") from error
+
+    def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
+        row = running.row
+        attempt = Attempt(row["attempt"], row["max_attempts"] or 1, row["retry_intervals"])
+        decision = decide(verdict, attempt, random.random())  # noqa: S311
+        if verdict is Verdict.RAISED:
+            retry_in = decision.delay if decision.status == "retry" else None
+            events.emit(
+                events.AttemptFailed(row["job_id"], str(row["function"]), attempt.number, attempt.max_attempts, error or "", retry_in)
+            )
+        claim = (row["job_id"], self._worker_id, running.claim_no)
+        return Outcome(*claim, decision.status, decision.delay, result, error)
+
+    def _note_stuck(self, call: asyncio.Future[Any], job: Job) -> None:
+        self._stuck += 1
+        events.emit(events.ThreadStuck(job.id, job.function, job.timeout_secs))
+        call.add_done_callback(self._unstick)
+
+    def _unstick(self, _: asyncio.Future[Any]) -> None:
+        self._stuck -= 1
+        self._on_end()

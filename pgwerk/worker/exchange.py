@@ -1,0 +1,206 @@
+"""The worker's one conversation with the database: claim what there is room for, then settle what has finished, in
+one network round trip.
+
+No timer decides the batch: whatever has finished while the last exchange was on its way goes with the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from pgwerk import events
+from pgwerk.db import Disconnected
+from pgwerk.store.ending import EndingStore
+from pgwerk.store.exchange import ExchangeStore, Orphan
+from pgwerk.store.maintenance import BATCH, MaintenanceStore
+from pgwerk.store.session import SessionStore
+from pgwerk.store.workers import WorkerStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pgwerk.db import Call, Database, Row, Session
+    from pgwerk.execution import Outcome
+    from pgwerk.worker.lanes import Lanes
+
+    Answers = list[Any] | psycopg.Error
+
+LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while there is work
+DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
+FULL_LOOK = 60.0  # look at all of them, once in so many seconds
+REST = 1.0  # seconds without claims after one that failed
+REFUSED = ("22", "23", "54")  # classes of errors that say: not this value, however often
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one exchange brought."""
+
+    claimed: list[Row] = field(default_factory=list)
+    claim_no: int = 0
+    asked: bool = False
+    """A claim was part of it."""
+
+    more: bool = False
+    """There is more to claim at once."""
+
+    settled: set[int] = field(default_factory=set)
+    unsettled: list[Outcome] = field(default_factory=list)
+    """The server could not do it now."""
+
+    refused: list[tuple[Outcome, str]] = field(default_factory=list)
+    """The server would not take it, and why."""
+
+
+class Exchange:
+    def __init__(self, database: Database, lanes: Lanes, worker_id: int) -> None:
+        self._database, self._lanes, self._worker_id = database, lanes, worker_id
+        schema = database.schema
+        self._claims, self._endings, self._frame = ExchangeStore(schema), EndingStore(schema), SessionStore(schema)
+        self._maintenance, self._workers = MaintenanceStore(schema), WorkerStore(schema)
+        self._session: Session | None = None
+        self._claim_no = 0
+        self._looked_at = self._looked_at_all = float("-inf")
+        self._due: float | None = None
+        self._due_from = float("-inf")
+        self._rests_until = float("-inf")
+
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until a scheduled job is due."""
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    def expect(self, delay: float) -> None:
+        """A job that was sent back will be due in so many seconds."""
+        due = time.monotonic() + delay
+        self._due = due if self._due is None else min(due, self._due)
+
+    async def connect(self) -> None:
+        """Nothing is known of what happened without us: every memory starts anew."""
+        self.close()
+        self._session = await self._database.keep(self._frame.whoami())
+        self._lanes.reset()
+        self._looked_at = self._looked_at_all = float("-inf")
+        self._due, self._due_from = None, float("-inf")
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    async def take_turn(
+        self, outcomes: Sequence[Outcome], room: int, *, thorough: bool = False, announce: bool | None = None
+    ) -> Turn:
+        """Raises `Disconnected` when it cannot be known what was done: the outcomes are then to be sent again."""
+        promotes, asks = self.due_in == 0.0, room > 0 and time.monotonic() >= self._rests_until
+        looks = asks and self._is_time_to_look(thorough=thorough)
+        parts = {
+            "promote": self._promotion() if promotes else None,
+            "claim": self._claim(room, looks, announce, settles=bool(outcomes), thorough=thorough) if asks else None,
+            "settle": self._settlement(outcomes) if outcomes else None,
+        }
+        sent = {name: calls for name, calls in parts.items() if calls}
+        answers = dict(zip(sent, await self._converse(*sent.values()), strict=True)) if sent else {}
+        turn = Turn(claim_no=self._claim_no, asked=asks)
+        if "promote" in answers:
+            self._read_promotion(answers["promote"])
+        if "claim" in answers:
+            self._read_claim(turn, answers["claim"], room, looks=looks)
+        if "settle" in answers:
+            await self._read_settlement(turn, answers["settle"], outcomes)
+        return turn
+
+    async def orphans(self, running: Iterable[int]) -> list[Orphan]:
+        """Claims of ours whose answer never came."""
+        call = self._claims.orphans(self._worker_id, self._claim_no, list(running))
+        ((orphans,),) = [_or_raise(answers) for answers in await self._converse([call])]
+        found: list[Orphan] = orphans
+        return found
+
+    def _promotion(self) -> list[Call[Any]]:
+        return [self._frame.pin("off"), self._maintenance.promote(self._due_from)]
+
+    def _claim(self, room: int, looks: bool, announce: bool | None, *, settles: bool, thorough: bool) -> list[Call[Any]]:
+        """A claim that a settle follows is flushed with it: nothing starts before that answer is here."""
+        self._claim_no += 1
+        calls: list[Call[Any]] = [self._frame.pin("off" if settles else None)]
+        if announce is not None:
+            tell = self._workers.announce_idle if announce else self._workers.withdraw_idle
+            calls.append(tell(self._worker_id))
+        ranges = self._lanes.ask(thorough=thorough)
+        calls.append(self._claims.claim(self._worker_id, self._claim_no, room, ranges))
+        if looks:
+            calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
+        return calls
+
+    def _settlement(self, outcomes: Sequence[Outcome]) -> list[Call[Any]]:
+        return [self._frame.pin(), self._endings.settle(outcomes)]
+
+    def _is_time_to_look(self, *, thorough: bool) -> bool:
+        now = time.monotonic()
+        if not thorough and now - self._looked_at < LOOK_AROUND:
+            return False
+        if now - self._looked_at_all > FULL_LOOK:
+            self._looked_at_all, self._due_from = now, float("-inf")
+        self._looked_at = now
+        return True
+
+    def _read_promotion(self, answers: Answers) -> None:
+        _, promoted = _or_raise(answers)
+        self._due = time.monotonic() if promoted == BATCH else None
+        self._looked_at = float("-inf")
+
+    def _read_claim(self, turn: Turn, answers: Answers, room: int, *, looks: bool) -> None:
+        if isinstance(answers, psycopg.Error):
+            self._rests_until = time.monotonic() + REST  # what stops a claim must not stop the results behind it
+            events.emit(events.DutyFailed("claim", str(answers).strip()))
+            return
+        if looks:
+            *answers, new_lanes, outlook = answers
+            self._lanes.look_around(outlook)
+            self._note_due(outlook.due, outlook.clock)
+        turn.claimed = answers[-1]
+        self._lanes.learn(turn.claimed, filled=len(turn.claimed) == room)
+        turn.more = len(turn.claimed) == room
+        if looks and new_lanes:
+            turn.more = True
+            for queue, priority in new_lanes:
+                self._lanes.add(queue, priority)
+
+    def _note_due(self, due: float | None, clock: float) -> None:
+        self._due = None if due is None else time.monotonic() + max(0.0, due - clock)
+        self._due_from = min(due or clock, clock) - DUE_SLACK
+
+    async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
+        if not isinstance(answers, psycopg.Error):
+            turn.settled |= answers[-1]
+        elif not (answers.sqlstate or "").startswith(REFUSED):
+            turn.unsettled += outcomes
+            if answers.sqlstate:  # else it was only skipped, as what came before it failed
+                events.emit(events.DutyFailed("settle", str(answers).strip()))
+        elif len(outcomes) == 1:
+            turn.refused.append((outcomes[0], str(answers).strip()))
+        else:
+            await self._settle_apart(turn, outcomes)
+
+    async def _settle_apart(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
+        """One bad result never stops the others: what the server refuses is halved until the culprit stands alone."""
+        half = len(outcomes) // 2
+        for part in (outcomes[:half], outcomes[half:]):
+            (answers,) = await self._converse(self._settlement(part))
+            await self._read_settlement(turn, answers, part)
+
+    async def _converse(self, *transactions: Sequence[Call[Any]]) -> list[Answers]:
+        if self._session is None:
+            raise Disconnected("the worker has no connection")
+        return await self._session.converse(*transactions)
+
+
+def _or_raise(answers: Answers) -> list[Any]:
+    if isinstance(answers, psycopg.Error):
+        raise Disconnected(str(answers).strip()) from answers
+    return answers

@@ -1,0 +1,137 @@
+"""Where to look for work: a worker remembers, for each lane, where its living entries begin.
+
+While any transaction holds an old snapshot, consumed entries cannot be removed, and a scan from the head would walk
+over all of them. So a claim starts at the cursor: the lowest entry that the last claim saw alive. Two kinds of entry
+can appear behind it: one whose transaction took its place in the queue long before it committed, and one whose claim
+was rolled back. For them a sweep walks what lies behind, a window at a time, at a bounded pace; and `floor` rises
+over what was swept once nobody is left who could still put something there.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from pgwerk.params import PRIORITIES
+from pgwerk.store.exchange import Gap, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pgwerk.db import Row
+    from pgwerk.store.exchange import Outlook
+
+FRONT, BACK, END = -(2**62), 0, 2**63 - 1
+PACE = 100_000  # entries a second that sweeps may walk: about 2 % of a core where all of them are dead
+WIDEST = 10_000  # entries in one window, so that no single claim is held up
+SETTLING = 60.0  # seconds; longer than any claim of ours may stay open before it is rolled back
+
+
+class _Passed(NamedTuple):
+    """A place that the cursor has passed, and what must be over before nothing can appear below it."""
+
+    cursor: int
+    newest: int
+    since: float
+
+
+class Lane:
+    """One priority of one queue, its front (jobs that came back) or its back (new ones)."""
+
+    def __init__(self, queue: str, priority: int, start: int, end: int) -> None:
+        self.queue, self.priority = queue, priority
+        self.cursor = self.floor = self._sweep = start
+        self._end = end
+        self._passed: _Passed | None = None
+        self._promised: int | None = None
+
+    def ranges(self, width: int) -> Iterable[Range]:
+        if self._sweep < self.cursor:
+            yield Range(self.queue, self.priority, self._sweep, min(self._sweep + width, self.cursor))
+        yield Range(self.queue, self.priority, self.cursor, self._end)
+
+    def saw(self, seq: int) -> None:
+        """The lowest entry that was seen alive; one behind the cursor pulls it back."""
+        if seq < self.cursor:
+            self._promised = self._passed = None
+            self._sweep = min(self._sweep, seq)
+        self.cursor = seq
+
+    def swept(self, high: int, outlook: Outlook | None, now: float) -> None:
+        self._sweep = high
+        if high >= self.cursor and outlook is not None:
+            self._start_round(outlook, now)
+
+    def _start_round(self, outlook: Outlook, now: float) -> None:
+        """A sweep that began when everything passed was over, and found nothing, proves what it walked empty."""
+        if self._promised is not None:
+            self.floor, self._promised, self._passed = self._promised, None, None
+        if self._passed is None:
+            self._passed = _Passed(self.cursor, outlook.newest, now)
+        elif outlook.oldest >= self._passed.newest and now - self._passed.since >= SETTLING:
+            self._promised = self._passed.cursor
+        self._sweep = self.floor
+
+
+class Lanes:
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues = list(queues)
+        self._swept_at = time.monotonic()
+        self.reset()
+
+    def reset(self) -> None:
+        """After a reconnect nothing is known: a failover can even take the sequence back."""
+        self._lanes: dict[tuple[str, int], tuple[Lane, Lane]] = {}
+        self._asked: list[tuple[Lane, Range]] = []
+        self._outlook: Outlook | None = None
+
+    def add(self, queue: str, priority: int) -> None:
+        front = Lane(queue, priority, FRONT, BACK)
+        self._lanes.setdefault((queue, priority), (front, Lane(queue, priority, BACK, END)))
+
+    def ask(self, *, thorough: bool) -> list[Range]:
+        """The ranges of the next claim, in its order: priority first, then the queues by turns. A thorough claim
+        sweeps everything at once: it comes before a worker says that it is idle."""
+        now = time.monotonic()
+        width = END if thorough else min(WIDEST, int(PACE * (now - self._swept_at)))
+        self._swept_at = now
+        self._queues.append(self._queues.pop(0))
+        order = sorted(self._lanes, key=lambda lane: (-lane[1], self._queues.index(lane[0])))
+        self._asked = [(lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)]
+        return [each for _, each in self._asked]
+
+    def gaps(self) -> list[Gap]:
+        """The priorities between the known ones: an entry there must not wait until somebody tells."""
+        found = []
+        for queue in self._queues:
+            known = sorted(priority for name, priority in self._lanes if name == queue)
+            bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
+            found += [Gap(queue, low, high) for low, high in zip(bounds, bounds[1:], strict=False) if high - low > 1]
+        return found
+
+    def learn(self, rows: Sequence[Row], *, filled: bool) -> None:
+        """From the answer: the lowest living entry of each lane, and how far the scan came before it was filled."""
+        lowest: dict[Lane, int] = {}
+        for row in rows:
+            lane = self._lanes[row["queue"], row["priority"]][row["seq"] >= BACK]
+            lowest[lane] = min(row["seq"], lowest.get(lane, END))
+        self._sweep_on(_reached(self._asked, rows[-1]) if filled and rows else len(self._asked))
+        for lane, seq in lowest.items():
+            lane.saw(seq)
+
+    def look_around(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+
+    def _sweep_on(self, reached: int) -> None:
+        now = time.monotonic()
+        for lane, asked in self._asked[:reached]:
+            if asked.low < lane.cursor:
+                lane.swept(asked.high, self._outlook, now)
+
+
+def _reached(asked: Sequence[tuple[Lane, Range]], last: Row) -> int:
+    """How many ranges had been walked to their end when the last row was found."""
+    for index, (_, each) in enumerate(asked):
+        if (each.queue, each.priority) == (last["queue"], last["priority"]) and each.low <= last["seq"] < each.high:
+            return index
+    return 0

@@ -1,0 +1,220 @@
+"""One life of a worker, from its registration to its end. A worker that others have declared dead begins another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from pgwerk import events
+from pgwerk.errors import ServerUnreachable
+from pgwerk.execution import Outcome
+from pgwerk.store.workers import WorkerStore
+from pgwerk.worker.attempts import Attempts
+from pgwerk.worker.cadence import Cadence
+from pgwerk.worker.exchange import Exchange, Turn
+from pgwerk.worker.lanes import Lanes
+from pgwerk.worker.services.beat import BEATS_OF_PATIENCE, Beat
+from pgwerk.worker.services.listener import Listener
+from pgwerk.worker.services.maintenance import Maintenance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from pgwerk.worker.executors.aio import AioExecutor
+    from pgwerk.worker.worker import AsyncWorker
+
+POLL_LISTENING, POLL_DEAF = 10.0, 1.0  # seconds
+FIRST_RECONNECT, LAST_RECONNECT = 0.1, 2.0  # seconds; doubled from one to the other
+CANCEL_GRACE = 5.0  # seconds for a cancelled handler to clean up
+ORPHAN_CHECKS = (0.0, 5.0, 30.0)  # seconds after a reconnect: the old connection may still have been at work
+
+
+class Life:
+    def __init__(self, worker: AsyncWorker, executor: AioExecutor) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.is_lost = False
+        self._is_away = False
+        self._worker, self._database = worker, worker.app.database
+        self._executor = executor
+        self._pulse = asyncio.Event()
+        self._cadence = Cadence()
+        self._resent: set[tuple[int, int | None]] = set()
+        self._orphan_checks: list[float] = []
+
+    async def run(self) -> None:
+        """Until the worker is to stop and nothing is under way, or until it is lost."""
+        await self._be_born()
+        async with self._services():
+            while not self._is_over():
+                await self._rest()
+                await self._take_turn()
+            if not self.is_lost:
+                await self._retire()
+
+    def look(self) -> None:
+        """Something has changed that the loop should see now."""
+        self._pulse.set()
+
+    def interrupt(self) -> None:
+        """Cancels what runs. A handler that does not let itself be cancelled is not waited for longer than this."""
+        self._attempts.interrupt()
+        asyncio.get_running_loop().call_later(CANCEL_GRACE, self._attempts.abandon)
+
+    @property
+    def running(self) -> int:
+        return self._attempts.running
+
+    async def _be_born(self) -> None:
+        worker = self._worker
+        patience = worker.heartbeat_interval * BEATS_OF_PATIENCE
+        register = WorkerStore(self._database.schema).register(
+            self.name, type(worker).__name__, worker.queues, worker.concurrency, patience
+        )
+        async with self._database.session() as session:
+            self.id = await session.run(register)
+        self._exchange = Exchange(self._database, Lanes(worker.queues), self.id)
+        self._attempts = Attempts(worker, self.id, self._executor, self.look)
+        await self._exchange.connect()
+        events.emit(events.WorkerStarted(self.id, self.name, tuple(worker.queues), worker.concurrency))
+
+    @contextlib.asynccontextmanager
+    async def _services(self) -> AsyncIterator[None]:
+        worker, database = self._worker, self._database
+        maintenance = Maintenance(database, worker.sweep_interval)
+        self._listener = Listener(database, self.name, worker.queues, self._wake, self._wake)
+        beat = Beat(database, self.id, self.name, worker.heartbeat_interval, self._lose, maintenance.nudge)
+        beat.start()
+        tasks = [asyncio.create_task(maintenance.run())]
+        if worker.listen and not worker.burst:
+            tasks.append(asyncio.create_task(self._listener.run()))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await beat.stop()
+            self._exchange.close()
+
+    async def _retire(self) -> None:
+        """Said if there is somebody to hear it; else the others find out by the beat."""
+        with contextlib.suppress(ServerUnreachable):
+            async with self._database.session() as session:
+                await session.run(WorkerStore(self._database.schema).stop(self.id))
+
+    def _is_over(self) -> bool:
+        if self.is_lost or (self._is_away and self._worker.is_cut_short):
+            return True
+        if self._attempts.running or self._attempts.has_outcomes:
+            return False
+        return self._worker.is_stopping or (self._worker.burst and not self._cadence.is_hungry)
+
+    @property
+    def _room(self) -> int:
+        return 0 if self._worker.is_stopping else max(0, self._worker.concurrency - self._attempts.taken)
+
+    @property
+    def _poll_interval(self) -> float:
+        return self._worker.poll_interval or (POLL_LISTENING if self._listener.is_listening else POLL_DEAF)
+
+    def _wake(self) -> None:
+        self._cadence.wake()
+        self.look()
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        events.emit(events.LivenessLost(self.name, self._attempts.running))
+        self._attempts.interrupt()
+        self.look()
+
+    async def _rest(self) -> None:
+        """Until there is something to say to the database, or the loop is to end."""
+        while not (self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())):
+            self._pulse.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rest_seconds()):
+                    await self._pulse.wait()
+
+    def _is_time_to_claim(self) -> bool:
+        if self._exchange.due_in == 0:
+            self._cadence.wake()
+        elif not self._cadence.is_hungry and self._cadence.poll_in == 0:
+            self._cadence.poll()
+        return self._cadence.is_hungry
+
+    def _rest_seconds(self) -> float | None:
+        """None: only a change can end the rest."""
+        if not self._room:
+            return None
+        due_in = self._exchange.due_in
+        return self._cadence.poll_in if due_in is None else min(due_in, self._cadence.poll_in)
+
+    async def _take_turn(self) -> None:
+        outcomes, room = self._attempts.take_outcomes(), self._room
+        announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
+        try:
+            await self._find_orphans()
+            turn = await self._exchange.take_turn(
+                outcomes, room, thorough=self._cadence.is_checking, announce=announce
+            )
+        except ServerUnreachable as error:
+            self._attempts.give_back(outcomes)
+            self._resent |= {(outcome.job_id, outcome.claim_no) for outcome in outcomes}
+            await self._survive(error)
+        else:
+            self._digest(turn, outcomes)
+            if turn.asked:
+                self._cadence.answered(
+                    len(turn.claimed), more=turn.more, announced=announce, poll_interval=self._poll_interval
+                )
+
+    def _digest(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
+        for row in turn.claimed:
+            self._attempts.start(row, turn.claim_no)
+        self._attempts.give_back(turn.unsettled)
+        for outcome, error in turn.refused:
+            self._attempts.refused(outcome, error)
+        pending = {outcome.job_id for outcome, _ in turn.refused} | {outcome.job_id for outcome in turn.unsettled}
+        for outcome in outcomes:
+            if outcome.job_id in turn.settled:
+                self._follow_up(outcome)
+            elif outcome.job_id not in pending and (outcome.job_id, outcome.claim_no) not in self._resent:
+                events.emit(events.ClaimLost(outcome.job_id, outcome.claim_no))
+        self._resent -= {(outcome.job_id, outcome.claim_no) for outcome in outcomes if outcome.job_id not in pending}
+
+    def _follow_up(self, outcome: Outcome) -> None:
+        """A job that we sent back is one that we may get again."""
+        if outcome.status in ("retry", "back"):
+            self._exchange.expect(outcome.delay)
+            self._cadence.wake()
+
+    async def _survive(self, error: ServerUnreachable) -> None:
+        """Postgres is away: what runs goes on running, what has ended is kept, and one line is logged."""
+        events.emit(events.OutageBegan(self.name, str(error)))
+        self._is_away = True
+        began, pause = time.monotonic(), FIRST_RECONNECT
+        while not self._is_over():
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
+            pause = min(pause * 2, LAST_RECONNECT)
+            with contextlib.suppress(ServerUnreachable):
+                await self._exchange.connect()
+                break
+        else:
+            return
+        self._is_away = False
+        self._cadence.restart()
+        self._orphan_checks = [time.monotonic() + seconds for seconds in ORPHAN_CHECKS]
+        events.emit(events.OutageEnded(self.name, time.monotonic() - began))
+
+    async def _find_orphans(self) -> None:
+        """Jobs that are ours by an answer that was lost: they go back, nobody has started them."""
+        if not self._orphan_checks or time.monotonic() < self._orphan_checks[0]:
+            return
+        orphans = await self._exchange.orphans(self._attempts.known())
+        self._orphan_checks.pop(0)
+        self._attempts.give_back([Outcome(each.job_id, self.id, each.claim_no, "back") for each in orphans])

@@ -1,0 +1,140 @@
+"""Signs of life: a worker raises its beat and watches those of the others, from a thread with a loop and a
+connection of its own, so that a handler that blocks the worker's loop is not mistaken for death.
+
+No clock is compared with another: a worker is dead when an observer has itself read the same beat for as long as
+that worker asked for, by its own monotonic clock, over one unbroken connection. After an outage everybody starts to
+watch anew, and nobody is declared dead for the time in which nobody could be heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg
+
+from pgwerk import events
+from pgwerk.errors import ServerUnreachable
+from pgwerk.store.session import SessionStore
+from pgwerk.store.workers import Pulse, WorkerStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pgwerk.db import Database, Session
+
+BEATS_OF_PATIENCE = 5
+RECONNECT = 0.5  # seconds; much less than anybody's patience
+BLOCKED = 1.0  # seconds for the loop to answer before it counts as blocked
+
+
+class _Seen(NamedTuple):
+    beat: int
+    since: float
+
+
+class Watch:
+    """What one connection has read of the others' beats."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, _Seen] = {}
+
+    def look(self, pulses: Iterable[Pulse], asked: float, heard: float) -> list[tuple[Pulse, float]]:
+        """Those whose beat has been the same for too long, and for how many seconds. Only the time from hearing a
+        beat to asking again counts: an observer that was itself held up in between has not observed anything."""
+        seen = self._seen
+        self._seen = {
+            pulse.worker_id: old
+            if (old := seen.get(pulse.worker_id)) and old.beat == pulse.beat
+            else _Seen(pulse.beat, heard)
+            for pulse in pulses
+        }
+        silent = [(pulse, asked - self._seen[pulse.worker_id].since) for pulse in pulses]
+        return [(pulse, seconds) for pulse, seconds in silent if seconds >= pulse.patience]
+
+
+class Beat:
+    """Of one worker: `on_lost` is called on the worker's loop when others have declared it dead, `on_dead` when it
+    has declared another one dead."""
+
+    def __init__(
+        self, database: Database, worker_id: int, name: str, interval: float,
+        on_lost: Callable[[], None], on_dead: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._database, self._worker_id, self._name, self._interval = database, worker_id, name, interval
+        self._store = WorkerStore(database.schema)
+        self._on_lost, self._on_dead = on_lost, on_dead
+        self._worker_loop = asyncio.get_running_loop()
+        self._worker_thread = threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._answered_at = time.monotonic()
+        self._is_blocked = False
+        self._thread = threading.Thread(target=self._run, name=f"pgwerk-beat-{worker_id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._over_one_connection()
+            except (ServerUnreachable, psycopg.Error, TimeoutError):
+                await self._sleep(RECONNECT)  # the worker's own conversation tells of the outage
+
+    async def _over_one_connection(self) -> None:
+        watch = Watch()
+        session = await self._database.keep(SessionStore(self._database.schema).whoami())
+        try:
+            while not self._stopping.is_set():
+                self._look_at_loop()
+                await self._beat(session, watch)
+                await self._sleep(self._interval)
+        finally:
+            session.close()
+
+    async def _beat(self, session: Session, watch: Watch) -> None:
+        asked = time.monotonic()
+        async with asyncio.timeout(self._interval * (BEATS_OF_PATIENCE - 1)):
+            beat = await session.run(self._store.beat(self._worker_id))
+        if not beat.is_alive:
+            self._stopping.set()
+            self._worker_loop.call_soon_threadsafe(self._on_lost)
+            return
+        for pulse, seconds in watch.look(beat.others, asked, time.monotonic()):
+            name = await session.run(self._store.declare_dead(pulse))
+            if name is not None:
+                events.emit(events.WorkerDeclaredDead(name, seconds))
+                self._worker_loop.call_soon_threadsafe(self._on_dead)
+
+    def _look_at_loop(self) -> None:
+        """A loop that does not come round is said once, with the stack of whatever holds it."""
+        silent_for = time.monotonic() - self._answered_at - self._interval
+        if silent_for < BLOCKED:
+            self._is_blocked = False
+        elif not self._is_blocked:
+            self._is_blocked = True
+            frame = sys._current_frames().get(self._worker_thread)
+            stack = "".join(traceback.format_stack(frame)).rstrip() if frame else "(the thread is gone)"
+            events.emit(events.LoopBlocked(self._name, silent_for, stack))
+        self._worker_loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._answered_at = time.monotonic()
+
+    async def _sleep(self, seconds: float) -> None:
+        """In slices: a stop does not wait for the next beat."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.1))

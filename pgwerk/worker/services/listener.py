@@ -1,0 +1,94 @@
+"""Hearing of new jobs. A notification is a hint, polling is the truth: a listener that hears nothing (a pooler in
+between, a connection that died silently) finds out by a round trip to itself, and then says so once."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from pgwerk import events
+from pgwerk.db import Disconnected
+from pgwerk.errors import ServerUnreachable
+from pgwerk.store.session import SessionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from pgwerk.db import Database, Session
+
+TEST = 15.0  # seconds of silence after which the listener calls itself
+PATIENCE = 3.0  # seconds for that call to come back
+RETRY = 1.0  # seconds after a lost connection
+RETRY_DEAF = 60.0  # seconds: whoever put a pooler in between will not take it away at once
+READY, PING = "ready ", "ping "
+
+
+class Listener:
+    """`is_listening` is true while it is proven that notifications arrive; `on_change` is called when it changes,
+    `on_ready` when a job has come for one of the queues."""
+
+    def __init__(
+        self, database: Database, name: str, queues: Collection[str],
+        on_ready: Callable[[], None], on_change: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._database, self._name = database, name
+        self._wanted = {READY + queue for queue in queues}
+        self._store = SessionStore(database.schema)
+        self._on_ready, self._on_change = on_ready, on_change
+        self._was_deaf = False
+        self.is_listening = False
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._over_one_connection()
+            except (ServerUnreachable, psycopg.Error):
+                pause = RETRY  # the worker's own conversation tells of the outage
+            else:
+                pause = RETRY_DEAF
+            self._note(is_listening=False)
+            await asyncio.sleep(pause)
+
+    async def _over_one_connection(self) -> None:
+        """Returns when a call to itself has not come back."""
+        session = await self._database.keep(self._store.whoami())
+        try:
+            await session.single(self._store.listen())
+            while await self._hears_itself(session):
+                self._note(is_listening=True)
+                while heard := await session.notifications(TEST):
+                    self._pass_on(heard)
+            self._say_deaf()
+        finally:
+            session.close()
+
+    async def _hears_itself(self, session: Session) -> bool:
+        token = secrets.token_hex(4)
+        await session.single(self._store.ping(token))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while (left := until - loop.time()) > 0:
+            heard = await session.notifications(left)
+            self._pass_on(heard)
+            if PING + token in heard:
+                return True
+        if self.is_listening:
+            raise Disconnected("the listener's connection has gone silent")
+        return False
+
+    def _pass_on(self, heard: Collection[str]) -> None:
+        if not self._wanted.isdisjoint(heard):
+            self._on_ready()
+
+    def _note(self, *, is_listening: bool) -> None:
+        if self.is_listening != is_listening:
+            self.is_listening = is_listening
+            self._on_change()
+
+    def _say_deaf(self) -> None:
+        if not self._was_deaf:
+            self._was_deaf = True
+            events.emit(events.ListenerDeaf(self._name))

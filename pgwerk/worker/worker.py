@@ -1,0 +1,140 @@
+"""Workers, as users start and stop them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from pgwerk import events
+from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.worker.executors.aio import AioExecutor
+from pgwerk.worker.life import Life
+from pgwerk.worker.signals import stop_signals
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from pgwerk.app import Werk
+
+
+class AsyncWorker:
+    """Runs jobs in this process: coroutines on the event loop, plain functions in threads.
+
+    Intervals are in seconds; what is not given comes from the app's config. `burst` stops when nothing is left that
+    could run now.
+    """
+
+    def __init__(
+        self,
+        app: Werk,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        *,
+        heartbeat_interval: float | None = None,
+        poll_interval: float | None = None,
+        sweep_interval: float | None = None,
+        shutdown_timeout: float | None = None,
+        listen: bool | None = None,
+        burst: bool = False,
+    ) -> None:
+        config = app.config
+        self.app = app
+        self.queues = _queues(queues)
+        self.concurrency = config.concurrency if concurrency is None else concurrency
+        self.heartbeat_interval = heartbeat_interval or config.heartbeat_interval
+        self.poll_interval = poll_interval or config.poll_interval
+        self.sweep_interval = sweep_interval or config.sweep_interval
+        self.shutdown_timeout = config.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
+        self.listen = config.listen if listen is None else listen
+        self.burst = burst
+        self._life: Life | None = None
+        self.is_cut_short = False
+        """Running jobs get no more time."""
+
+        self._stop_reason = ""
+        if self.concurrency < 1:
+            raise InvalidOption(f"concurrency must be at least 1, got {self.concurrency}")
+
+    @property
+    def id(self) -> int | None:
+        """Of this start: a worker that was declared dead and began anew has another."""
+        return self._life.id if self._life else None
+
+    @property
+    def name(self) -> str | None:
+        return self._life.name if self._life else None
+
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._stop_reason)
+
+    async def run(self) -> None:
+        """Until SIGTERM, SIGINT, `stop()`, or the cancellation of this task; then what runs gets `shutdown_timeout`
+        to end, and what has not ended goes back to the queue. A second signal cuts that short."""
+        main = asyncio.create_task(self._run())
+        cancelled = False
+        while not main.done():
+            try:
+                await asyncio.shield(main)
+            except asyncio.CancelledError:
+                if main.done():
+                    break
+                cancelled = True
+                self.stop("cancelled")
+        main.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def stop(self, reason: str = "stop()") -> None:
+        """The first call lets running jobs end, the second hands them back at once."""
+        if self.is_stopping:
+            self._cut_short()
+            return
+        self._stop_reason = reason
+        if self._life is not None:
+            events.emit(events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout))
+            self._life.look()
+        asyncio.get_running_loop().call_later(self.shutdown_timeout, self._cut_short)
+
+    async def _run(self) -> None:
+        async with self._connected_app():
+            executor = AioExecutor(self.concurrency)
+            try:
+                with stop_signals(self.stop):
+                    await self._live(executor)
+            finally:
+                executor.close()
+
+    async def _live(self, executor: AioExecutor) -> None:
+        """One life, unless others take this worker for dead: then it begins anew, under a new identity."""
+        while True:
+            self._life = Life(self, executor)
+            await self._life.run()
+            if self.is_stopping or not self._life.is_lost:
+                events.emit(events.WorkerStopped(self._life.name, self._stop_reason or "nothing is left"))
+                return
+
+    def _cut_short(self) -> None:
+        self.is_cut_short = True
+        if self._life is not None:
+            self._life.interrupt()
+            self._life.look()
+
+    @contextlib.asynccontextmanager
+    async def _connected_app(self) -> AsyncIterator[None]:
+        """An app that is not connected yet is connected for as long as its worker runs."""
+        if self.app.is_connected:
+            yield
+        else:
+            async with self.app:
+                yield
+
+
+def _queues(queues: Sequence[str] | None) -> list[str]:
+    if isinstance(queues, str):
+        raise InvalidType(f"queues must be a list of names, got the text {queues!r}")
+    names = list(dict.fromkeys(["default"] if queues is None else queues))
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InvalidOption(f"queues must be at least one name, got {queues!r}")
+    return names
