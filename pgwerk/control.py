@@ -9,7 +9,6 @@ from pgwerk.execution import Outcome
 from pgwerk.job import Job, JobExecution, JobStatus, job_id
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
-from pgwerk.store.session import SessionStore
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -66,10 +65,10 @@ class Control:
         """Aborts a job that is not running; True if it took effect."""
         number = _number(job)
         cancelled = Outcome(number, None, None, "aborted", error="cancelled before it ran")
-        pin, settle = SessionStore(self.database.schema).pin(), EndingStore(self.database.schema).settle([cancelled])
+        settle = EndingStore(self.database.schema).settle([cancelled])
         async with self._session() as session:
             while True:
-                _, found, is_pending = await session.transact(pin, settle, self._control.is_pending(number))
+                found, is_pending = await session.transact(settle, self._control.is_pending(number))
                 if found or not is_pending:
                     return bool(found)
 

@@ -99,10 +99,18 @@ class Session:
 
     def __init__(self, connection: AsyncConnection[Any], schema: str) -> None:
         self.pgconn: PGconn = connection.pgconn
-        self.prepares = False
+        self._connection = connection  # it closes itself when nobody refers to it
+        self._schema = schema
+        self._is_own = False
         self._prepared: set[str] = set()
-        catalogue = statements(schema)
-        self._begin, self._commit = (Call(catalogue[name], (), _nothing) for name in ("begin", "commit"))
+
+    async def settle_in(self) -> None:
+        """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
+        what frames each transaction elsewhere is said once."""
+        who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
+        if who == self.pgconn.backend_pid:
+            await self.single(self._frame("pin", _nothing, is_local=False))
+            self._is_own = True
 
     async def transact(self, *calls: Call[Any]) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
@@ -151,11 +159,22 @@ class Session:
             raise
 
     def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
-        groups = [[self._begin, *calls, self._commit] for calls in transactions]
-        results = yield from self._exchange(groups)
+        results = yield from self._exchange([self._framed(calls) for calls in transactions])
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
-        return [_answers(calls, found) for calls, found in zip(groups, results, strict=True)]
+        return [_answers(calls, found) for calls, found in zip(transactions, results, strict=True)]
+
+    def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
+        """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
+        if self._is_own:
+            return calls
+        begin, pin, commit = (self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit"))
+        pins = [pin] if any(call.statement.is_pinned for call in calls) else []
+        return [begin, *pins, *calls, commit]
+
+    def _frame(self, name: str, read: Callable[[list[Row]], T], **values: object) -> Call[T]:
+        statement = statements(self._schema)[name]
+        return Call(statement, statement.bind(values), read)
 
     def _single(self, call: Call[T]) -> Steps[T]:
         ((result,),) = yield from self._exchange([[call]])
@@ -167,15 +186,17 @@ class Session:
         """Sends all of it, then reads all of it: one round trip."""
         pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
         pgconn.enter_pipeline_mode()
-        sent = [[self._send(call) for call in calls] for calls in groups]
-        pgconn.pipeline_sync()
+        sent = []
+        for calls in groups:
+            sent.append([self._send(call) for call in calls])
+            pgconn.pipeline_sync()
         yield from _flush(pgconn, deadline)
         results: list[list[PGresult]] = []
         for group in sent:
             results.append([])
             for prepared in group:
                 results[-1].append((yield from self._receive(prepared, deadline)))
-        yield from _next(pgconn, deadline)
+            yield from _next(pgconn, deadline)
         pgconn.exit_pipeline_mode()
         return results
 
@@ -183,7 +204,7 @@ class Session:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
         name, text = call.statement.name, call.statement.text
         values = [_wire(value) for value in call.values]
-        if not self.prepares:
+        if not self._is_own:
             self.pgconn.send_query_params(text.encode(), values, result_format=_BINARY)
             return None
         fresh = name not in self._prepared
@@ -244,10 +265,10 @@ class Database:
         async with self.loan() as connection:
             yield Session(connection, self.schema)
 
-    async def keep(self, whoami: Call[int]) -> Session:
-        """For a worker: a session that prepares its statements if nothing stands between it and the server."""
+    async def keep(self) -> Session:
+        """For a worker, for as long as it likes."""
         session = Session(await self.open(), self.schema)
-        session.prepares = await session.single(whoami) == session.pgconn.backend_pid
+        await session.settle_in()
         return session
 
     @contextlib.asynccontextmanager
@@ -272,13 +293,12 @@ async def run_on(connection: AsyncConnection[Any], call: Call[T]) -> T:
 
 
 def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
-    """Of one transaction, without those of its frame."""
+    """Of one transaction; the frame around its calls has no answers."""
     for result in results:
         if result.status not in _DONE:
             return error_from_result(result)
-    return [
-        call.read(_rows(result)) for call, result in zip(calls, results, strict=True) if call.read is not _nothing
-    ]
+    framing = (len(results) - len(calls) + 1) // 2  # begin and perhaps pin before them, commit behind
+    return [call.read(_rows(result)) for call, result in zip(calls, results[framing:], strict=False)]
 
 
 def _nothing(_: list[Row]) -> None:

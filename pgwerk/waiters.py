@@ -80,7 +80,7 @@ class Waiters:
                 await asyncio.sleep(POLL)
 
     async def _hear(self) -> None:
-        session = await self._database.keep(SessionStore(self._database.schema).whoami())
+        session = await self._database.keep()
         try:
             await session.single(SessionStore(self._database.schema).listen())
             self._listening.set()

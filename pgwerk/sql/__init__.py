@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control")
+PINNED = ("exchange", "ending", "maintenance")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -30,6 +31,8 @@ class Statement:
     name: str
     text: str
     parameters: tuple[str, ...]
+    is_pinned: bool
+    """Part of the engine's own work, for which the planner is held to index scans."""
 
     def bind(self, values: Mapping[str, object]) -> list[object]:
         return [values[name] for name in self.parameters]
@@ -57,7 +60,7 @@ def statements(schema: str) -> dict[str, Statement]:
     """Every statement by name, for this schema."""
     found: dict[str, Statement] = {}
     for catalogue in CATALOGUES:
-        for statement in _parse(_read(f"{catalogue}.sql"), schema):
+        for statement in _parse(catalogue, schema):
             if statement.name in found:
                 raise AssertionError(f"two statements are named {statement.name}")
             found[statement.name] = statement
@@ -82,13 +85,18 @@ def _read(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _parse(text: str, schema: str) -> Iterator[Statement]:
-    _, *pieces = _NAME.split(in_schema(text, schema))
+def _parse(catalogue: str, schema: str) -> Iterator[Statement]:
+    _, *pieces = _NAME.split(in_schema(_read(f"{catalogue}.sql"), schema))
     for name, body in zip(pieces[::2], pieces[1::2], strict=True):
-        yield _statement(name, body.strip().removesuffix(";"))
+        yield _statement(name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED)
 
 
-def _statement(name: str, body: str) -> Statement:
+def _without_remarks(body: str) -> str:
+    """Comments are for the reader of the file; the server would parse them with every unprepared statement."""
+    return "\n".join(line for line in body.splitlines() if not line.lstrip().startswith("--"))
+
+
+def _statement(name: str, body: str, *, is_pinned: bool) -> Statement:
     order: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -96,4 +104,5 @@ def _statement(name: str, body: str) -> Statement:
             order.append(match[1])
         return f"${order.index(match[1]) + 1}"
 
-    return Statement(name, _PARAMETER.sub(number, body), tuple(order))
+    text = _PARAMETER.sub(number, body)
+    return Statement(name, text, tuple(order), is_pinned)

@@ -2,7 +2,8 @@
 
 -- name: claim
 -- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`. Whoever holds an
--- entry's lock is about to take it. A worker that was declared dead gets nothing.
+-- entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a settle follows need
+-- not flush by itself: it is on disk before that one's answer.
 with candidate as materialized (
     select c.*
     from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
@@ -30,7 +31,8 @@ select
     c.job_id, c.queue, c.priority, c.seq, c.attempt,
     c.expires_at < now() as is_expired,
     j.function, j.payload, j.key, j.meta, j.max_attempts, j.retry_intervals, j.timeout_secs, j.ttl,
-    j.scheduled_at, j.enqueued_at, now() as started_at
+    j.scheduled_at, j.enqueued_at, now() as started_at,
+    case when :is_followed::boolean then set_config('synchronous_commit', 'off', true) end as durability
 from candidate c
 left join pgwerk.job j on j.id = c.job_id;
 

@@ -8,19 +8,19 @@ commit;
 
 -- name: pin
 -- A transaction of ours is short and says so. The planner is held to index scans: a plan made while the tables were
--- empty would be kept when they are full, and cost a hundred times. A commit that another one follows at once need
--- not flush by itself.
+-- empty would be kept when they are full, and cost a hundred times. For one transaction, or for a session that is ours
+-- alone.
 select
-    set_config('statement_timeout', '20s', true),
-    set_config('lock_timeout', '10s', true),
-    set_config('idle_in_transaction_session_timeout', '20s', true),
-    set_config('enable_seqscan', 'off', true),
-    set_config('enable_bitmapscan', 'off', true),
-    set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true),
-    set_config('jit', 'off', true),
-    set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('synchronous_commit', coalesce(:synchronous_commit::text, current_setting('synchronous_commit')), true);
+    set_config('default_transaction_isolation', 'read committed', :is_local::boolean),
+    set_config('statement_timeout', '20s', :is_local::boolean),
+    set_config('lock_timeout', '10s', :is_local::boolean),
+    set_config('idle_in_transaction_session_timeout', '20s', :is_local::boolean),
+    set_config('enable_seqscan', 'off', :is_local::boolean),
+    set_config('enable_bitmapscan', 'off', :is_local::boolean),
+    set_config('enable_hashjoin', 'off', :is_local::boolean),
+    set_config('enable_mergejoin', 'off', :is_local::boolean),
+    set_config('jit', 'off', :is_local::boolean),
+    set_config('plan_cache_mode', 'force_generic_plan', :is_local::boolean);
 
 -- name: whoami
 -- A pooler in between shows itself: the process that answers is not the one that the connection was told of.

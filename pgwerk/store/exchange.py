@@ -43,9 +43,11 @@ class Orphan(NamedTuple):
 
 
 class ExchangeStore(Catalogue):
-    def claim(self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range]) -> Call[list[Row]]:
-        lanes = as_json([lane._asdict() for lane in ranges])
-        return self._call("claim", every, worker_id=worker_id, claim_no=claim_no, room=room, lanes=lanes)
+    def claim(
+        self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool
+    ) -> Call[list[Row]]:
+        values = {"worker_id": worker_id, "claim_no": claim_no, "room": room, "is_followed": is_followed}
+        return self._call("claim", every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
 
     def look(self, gaps: Sequence[Gap]) -> Call[list[tuple[str, int]]]:
         return self._call("look", _lanes, gaps=as_json([gap._asdict() for gap in gaps]))

@@ -9,12 +9,6 @@ if TYPE_CHECKING:
 
 
 class SessionStore(Catalogue):
-    def pin(self, synchronous_commit: str | None = None) -> Call[None]:
-        return self._call("pin", nothing, synchronous_commit=synchronous_commit)
-
-    def whoami(self) -> Call[int]:
-        return self._call("whoami", lambda rows: int(rows[0]["pg_backend_pid"]))
-
     def listen(self) -> Call[None]:
         return self._call("listen", nothing)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
@@ -118,16 +119,22 @@ class Attempts:
             return Verdict.RAISED, None, described(error)
 
     async def _result(self, running: Running) -> bytes | None:
-        serializer = self._worker.app.serializer
-        if running.row["function"] is None:
+        row, serializer = running.row, self._worker.app.serializer
+        if row["function"] is None:
             raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
-        claimed = {"id": running.row["job_id"], "status": JobStatus.Active, "attempts": running.row["attempt"]}
-        job = Job.from_row(running.row | claimed | {"worker_id": self._worker_id}, serializer)
-        result = await self._executor.run(find(job.function), Context(self._worker.app, self._worker, job), self._note_stuck)
+        handler, payload = find(row["function"]), serializer.loads(row["payload"])
+        args = (self._context(row), *payload["args"]) if handler.takes_context else payload["args"]
+        call = partial(handler.function, *args, **payload["kwargs"])
+        result = await self._executor.run(call, row["timeout_secs"], is_async=handler.is_async, on_stuck=partial(self._note_stuck, row))
         try:
             return None if result is None else serializer.dumps(result)
         except NotSerializable as error:
-            raise NotSerializable(f"the result of {job.function} cannot be stored: {error}") from error
+            raise NotSerializable(f"the result of {handler.path} cannot be stored: {error}") from error
+
+    def _context(self, row: Row) -> Context:
+        """Made only for the handlers that ask for it."""
+        claimed = {"id": row["job_id"], "status": JobStatus.Active, "attempts": row["attempt"], "worker_id": self._worker_id}
+        return Context(self._worker.app, self._worker, Job.from_row(row | claimed, self._worker.app.serializer))
 
     def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
         row = running.row
@@ -141,9 +148,9 @@ class Attempts:
         claim = (row["job_id"], self._worker_id, running.claim_no)
         return Outcome(*claim, decision.status, decision.delay, result, error)
 
-    def _note_stuck(self, call: asyncio.Future[Any], job: Job) -> None:
+    def _note_stuck(self, row: Row, call: asyncio.Future[Any]) -> None:
         self._stuck += 1
-        events.emit(events.ThreadStuck(job.id, job.function, job.timeout_secs))
+        events.emit(events.ThreadStuck(row["job_id"], row["function"], row["timeout_secs"]))
         call.add_done_callback(self._unstick)
 
     def _unstick(self, _: asyncio.Future[Any]) -> None:

@@ -17,7 +17,6 @@ from pgwerk.db import Disconnected
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import ExchangeStore, Orphan
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
-from pgwerk.store.session import SessionStore
 from pgwerk.store.workers import WorkerStore
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Exchange:
     def __init__(self, database: Database, lanes: Lanes, worker_id: int) -> None:
         self._database, self._lanes, self._worker_id = database, lanes, worker_id
         schema = database.schema
-        self._claims, self._endings, self._frame = ExchangeStore(schema), EndingStore(schema), SessionStore(schema)
+        self._claims, self._endings = ExchangeStore(schema), EndingStore(schema)
         self._maintenance, self._workers = MaintenanceStore(schema), WorkerStore(schema)
         self._session: Session | None = None
         self._claim_no = 0
@@ -82,7 +81,7 @@ class Exchange:
     async def connect(self) -> None:
         """Nothing is known of what happened without us: every memory starts anew."""
         self.close()
-        self._session = await self._database.keep(self._frame.whoami())
+        self._session = await self._database.keep()
         self._lanes.reset()
         self._looked_at = self._looked_at_all = float("-inf")
         self._due, self._due_from = None, float("-inf")
@@ -122,23 +121,22 @@ class Exchange:
         return found
 
     def _promotion(self) -> list[Call[Any]]:
-        return [self._frame.pin("off"), self._maintenance.promote(self._due_from)]
+        return [self._maintenance.promote(self._due_from)]
 
     def _claim(self, room: int, looks: bool, announce: bool | None, *, settles: bool, thorough: bool) -> list[Call[Any]]:
-        """A claim that a settle follows is flushed with it: nothing starts before that answer is here."""
         self._claim_no += 1
-        calls: list[Call[Any]] = [self._frame.pin("off" if settles else None)]
+        calls: list[Call[Any]] = []
         if announce is not None:
             tell = self._workers.announce_idle if announce else self._workers.withdraw_idle
             calls.append(tell(self._worker_id))
         ranges = self._lanes.ask(thorough=thorough)
-        calls.append(self._claims.claim(self._worker_id, self._claim_no, room, ranges))
+        calls.append(self._claims.claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles))
         if looks:
             calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
         return calls
 
     def _settlement(self, outcomes: Sequence[Outcome]) -> list[Call[Any]]:
-        return [self._frame.pin(), self._endings.settle(outcomes)]
+        return [self._endings.settle(outcomes)]
 
     def _is_time_to_look(self, *, thorough: bool) -> bool:
         now = time.monotonic()
@@ -150,7 +148,7 @@ class Exchange:
         return True
 
     def _read_promotion(self, answers: Answers) -> None:
-        _, promoted = _or_raise(answers)
+        (promoted,) = _or_raise(answers)
         self._due = time.monotonic() if promoted == BATCH else None
         self._looked_at = float("-inf")
 

@@ -10,70 +10,60 @@ from typing import TYPE_CHECKING, Any
 from pgwerk.errors import JobTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from pgwerk.context import Context
-    from pgwerk.handlers import Handler
-    from pgwerk.job import Job
-
-    Stuck = Callable[[asyncio.Future[Any], Job], None]
+    Stuck = Callable[[asyncio.Future[Any]], None]
 
 
 class AioExecutor:
     def __init__(self, concurrency: int) -> None:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgwerk")
 
-    async def run(self, handler: Handler, ctx: Context, on_stuck: Stuck) -> Any:
-        """What the handler returns or raises; `JobTimeout` after the job's `_timeout`. A thread that is still running
-        then is handed to `on_stuck`: it cannot be killed."""
-        payload = ctx.job.payload or {}
-        args = (ctx, *payload["args"]) if handler.takes_context else payload["args"]
-        if handler.is_async:
-            return await _in_time(handler.function(*args, **payload["kwargs"]), ctx)
-        return await self._in_thread(handler, ctx, args, payload["kwargs"], on_stuck)
+    async def run(self, call: Callable[[], Any], timeout: float | None, *, is_async: bool, on_stuck: Stuck) -> Any:  # noqa: ASYNC109
+        """What the handler returns or raises; `JobTimeout` after so many seconds. A thread that is still running then
+        is handed to `on_stuck`: it cannot be killed."""
+        result = call() if is_async else await self._in_thread(call, timeout, on_stuck)
+        return await _in_time(result, timeout) if asyncio.iscoroutine(result) else result
 
-    async def _in_thread(
-        self, handler: Handler, ctx: Context, args: Any, kwargs: Any, on_stuck: Stuck
-    ) -> Any:
-        context = contextvars.copy_context()
-        call = asyncio.wrap_future(self._threads.submit(context.run, _guarded, handler.function, args, kwargs))
+    async def _in_thread(self, call: Callable[[], Any], timeout: float | None, on_stuck: Stuck) -> Any:  # noqa: ASYNC109
+        running = asyncio.wrap_future(self._threads.submit(contextvars.copy_context().run, _caught, call))
         try:
-            done, _ = await asyncio.wait([call], timeout=ctx.job.timeout_secs)
+            done, _ = await asyncio.wait([running], timeout=timeout)
         except asyncio.CancelledError:
-            if not call.cancel():
-                on_stuck(call, ctx.job)
+            if not running.cancel():
+                on_stuck(running)
             raise
         if not done:
-            on_stuck(call, ctx.job)
-            raise _timeout(ctx)
-        result, error = call.result()
+            on_stuck(running)
+            raise _late(timeout)
+        result, error = running.result()
         if error is not None:
             raise error
-        return await _in_time(result, ctx) if asyncio.iscoroutine(result) else result
+        return result
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _guarded(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
+def _caught(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """A future that holds a SystemExit or a KeyboardInterrupt would end the event loop that looks at it."""
     try:
-        return function(*args, **kwargs), None
+        return call(), None
     except BaseException as error:  # noqa: BLE001 - it becomes the attempt's error
         return None, error
 
 
-async def _in_time(coroutine: Any, ctx: Context) -> Any:
-    if ctx.job.timeout_secs is None:
+async def _in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+    if timeout is None:
         return await coroutine
     try:
-        async with asyncio.timeout(ctx.job.timeout_secs) as limit:
+        async with asyncio.timeout(timeout) as limit:
             return await coroutine
     except TimeoutError as error:
         if limit.expired():
-            raise _timeout(ctx) from error
+            raise _late(timeout) from error
         raise
 
 
-def _timeout(ctx: Context) -> JobTimeout:
-    return JobTimeout(f"the attempt took longer than its {ctx.job.timeout_secs:g} s")
+def _late(timeout: float | None) -> JobTimeout:
+    return JobTimeout(f"the attempt took longer than its {timeout or 0:g} s")

@@ -19,7 +19,6 @@ import psycopg
 
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable
-from pgwerk.store.session import SessionStore
 from pgwerk.store.workers import Pulse, WorkerStore
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Beat:
 
     async def _over_one_connection(self) -> None:
         watch = Watch()
-        session = await self._database.keep(SessionStore(self._database.schema).whoami())
+        session = await self._database.keep()
         try:
             while not self._stopping.is_set():
                 self._look_at_loop()

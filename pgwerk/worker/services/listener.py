@@ -54,7 +54,7 @@ class Listener:
 
     async def _over_one_connection(self) -> None:
         """Returns when a call to itself has not come back."""
-        session = await self._database.keep(self._store.whoami())
+        session = await self._database.keep()
         try:
             await session.single(self._store.listen())
             while await self._hears_itself(session):

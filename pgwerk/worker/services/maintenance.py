@@ -14,7 +14,6 @@ from pgwerk.errors import ServerUnreachable
 from pgwerk.execution import Attempt, Outcome, Verdict, decide
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.maintenance import BATCH, Lost, MaintenanceStore
-from pgwerk.store.session import SessionStore
 
 if TYPE_CHECKING:
     from pgwerk.db import Database, Session
@@ -27,7 +26,7 @@ class Maintenance:
     def __init__(self, database: Database, interval: float) -> None:
         self._database, self._interval = database, interval
         self._store = MaintenanceStore(database.schema)
-        self._endings, self._frame = EndingStore(database.schema), SessionStore(database.schema)
+        self._endings = EndingStore(database.schema)
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -74,7 +73,7 @@ class Maintenance:
                 break
 
     async def _settle(self, session: Session, outcomes: list[Outcome]) -> set[int]:
-        return await session.run(self._frame.pin(), self._endings.settle(outcomes))
+        return await session.run(self._endings.settle(outcomes))
 
 
 def expiry(job_id: int, ttl: float | None) -> Outcome:

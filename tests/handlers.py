@@ -1,0 +1,56 @@
+"""Handlers for the tests: importable by every worker, in this process or another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from pgwerk import Context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def noop() -> None:
+    pass
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+async def fail(message: str = "on purpose") -> None:
+    raise ValueError(message)
+
+
+async def fail_until(ctx: Context, attempt: int) -> int:
+    """Succeeds in the attempt of that number."""
+    if ctx.job.attempts < attempt:
+        raise ValueError(f"attempt {ctx.job.attempts} of {ctx.job.max_attempts}")
+    return ctx.job.attempts
+
+
+async def sleep(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+def block(seconds: float) -> str:
+    time.sleep(seconds)
+    return "blocked"
+
+
+async def write(path: str | Path, text: str) -> None:
+    """Appends a line: a fact that a test in another process can wait for."""
+    with open(path, "a") as file:  # noqa: ASYNC230, PTH123
+        file.write(text + "\n")
+
+
+async def write_and_sleep(path: str, text: str, seconds: float) -> None:
+    await write(path, text)
+    await asyncio.sleep(seconds)
