@@ -65,10 +65,10 @@ class Control:
         """Aborts a job that is not running; True if it took effect."""
         number = _number(job)
         cancelled = Outcome(number, None, None, "aborted", error="cancelled before it ran")
-        settle = EndingStore(self.database.schema).settle([cancelled])
+        (end,) = EndingStore(self.database.schema).end([cancelled])
         async with self._session() as session:
             while True:
-                found, is_pending = await session.transact(settle, self._control.is_pending(number))
+                found, is_pending = await session.transact(end, self._control.is_pending(number))
                 if found or not is_pending:
                     return bool(found)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     Steps: TypeAlias = Generator[waiting.Wait, waiting.Ready, "T"]
+    Framing: TypeAlias = Callable[[Sequence["Call[Any]"]], Sequence["Call[Any]"]]
     Connect: TypeAlias = Callable[[], Awaitable[AsyncConnection[Any]]]
 
 T = TypeVar("T")
@@ -55,11 +56,12 @@ _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A statement with its values, and how to read its rows."""
+    """A statement with its values, and how to read its rows: by name, or (`make`) from the values in their order."""
 
     statement: Statement
     values: Sequence[object]
-    read: Callable[[list[Row]], T]
+    read: Callable[[list[Any]], T]
+    make: Callable[[Sequence[Any]], Any] | None = None
 
 
 class _RawJson(Loader):
@@ -159,10 +161,10 @@ class Session:
             raise
 
     def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
-        results = yield from self._exchange([self._framed(calls) for calls in transactions])
+        answers = yield from self._exchange(transactions, self._framed)
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
-        return [_answers(calls, found) for calls, found in zip(transactions, results, strict=True)]
+        return answers
 
     def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
@@ -177,28 +179,31 @@ class Session:
         return Call(statement, statement.bind(values), read)
 
     def _single(self, call: Call[T]) -> Steps[T]:
-        ((result,),) = yield from self._exchange([[call]])
-        if result.status not in _DONE:
-            raise error_from_result(result)
-        return call.read(_rows(result))
+        (answers,) = yield from self._exchange([[call]], lambda calls: calls)
+        if isinstance(answers, psycopg.Error):
+            raise answers
+        answer: T = answers[0]
+        return answer
 
-    def _exchange(self, groups: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[PGresult]]]:
-        """Sends all of it, then reads all of it: one round trip."""
+    def _exchange(self, groups: Sequence[Sequence[Call[Any]]], framed: Framing) -> Steps[list[list[Any] | psycopg.Error]]:
+        """Sends all of it, then reads all of it: one round trip. The first answers are read into Python while the
+        server is still at work on the next."""
         pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
         pgconn.enter_pipeline_mode()
         sent = []
         for calls in groups:
-            sent.append([self._send(call) for call in calls])
+            sent.append([self._send(call) for call in framed(calls)])
             pgconn.pipeline_sync()
         yield from _flush(pgconn, deadline)
-        results: list[list[PGresult]] = []
-        for group in sent:
-            results.append([])
+        answers = []
+        for calls, group in zip(groups, sent, strict=True):
+            results = []
             for prepared in group:
-                results[-1].append((yield from self._receive(prepared, deadline)))
+                results.append((yield from self._receive(prepared, deadline)))
             yield from _next(pgconn, deadline)
+            answers.append(_answers(calls, results))
         pgconn.exit_pipeline_mode()
-        return results
+        return answers
 
     def _send(self, call: Call[Any]) -> str | None:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
@@ -298,18 +303,22 @@ def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[An
         if result.status not in _DONE:
             return error_from_result(result)
     framing = (len(results) - len(calls) + 1) // 2  # begin and perhaps pin before them, commit behind
-    return [call.read(_rows(result)) for call, result in zip(calls, results[framing:], strict=False)]
+    return [call.read(_rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
 
 
 def _nothing(_: list[Row]) -> None:
     return None
 
 
-def _rows(result: PGresult) -> list[Row]:
-    names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+def _rows(call: Call[Any], result: PGresult) -> list[Any]:
     transformer = Transformer(_READING)
     transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, lambda values: dict(zip(names, values, strict=True)))
+    return transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
+
+
+def _by_name(result: PGresult) -> Callable[[Sequence[Any]], Row]:
+    names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+    return lambda values: dict(zip(names, values, strict=True))
 
 
 def _text(value: object) -> str | None:

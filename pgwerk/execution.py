@@ -60,6 +60,11 @@ class Outcome:
     expired: bool = False
     """Only if the job may still expire: it has not been claimed in the meantime."""
 
+    @property
+    def returns(self) -> bool:
+        """The job does not end with this attempt."""
+        return self.status in ("retry", "back")
+
     def wire(self) -> dict[str, Any]:
         return {
             "job_id": self.job_id,

@@ -28,10 +28,10 @@ gone as (
     where r.queue = c.queue and r.priority = c.priority and r.seq = c.seq
 )
 select
-    c.job_id, c.queue, c.priority, c.seq, c.attempt,
-    c.expires_at < now() as is_expired,
-    j.function, j.payload, j.key, j.meta, j.max_attempts, j.retry_intervals, j.timeout_secs, j.ttl,
-    j.scheduled_at, j.enqueued_at, now() as started_at,
+    c.job_id, c.attempt, c.expires_at < now() as is_expired,
+    j.function, j.payload, j.max_attempts, j.retry_intervals, j.timeout_secs,
+    c.queue, c.priority, c.seq,
+    j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, now() as started_at,
     case when :is_followed::boolean then set_config('synchronous_commit', 'off', true) end as durability
 from candidate c
 left join pgwerk.job j on j.id = c.job_id;

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from pgwerk.db import Call, Row
+from pgwerk.db import Call
 from pgwerk.sql import statements
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Catalogue:
         """One channel a schema, and named like it: short enough, and as unique."""
         return self.schema
 
-    def _call(self, statement: str, read: Callable[[list[Row]], T], **values: object) -> Call[T]:
+    def _call(self, statement: str, read: Callable[[list[Any]], T], **values: object) -> Call[T]:
         found = self._statements[statement]
         return Call(found, found.bind(values), read)
 
@@ -35,13 +35,10 @@ def as_json(rows: object) -> bytes:
     return orjson.dumps(rows)
 
 
-def every(rows: list[Row]) -> list[Row]:
+def every(rows: list[T]) -> list[T]:
     return rows
 
 
-def nothing(rows: list[Row]) -> None:
+def nothing(_: list[Any]) -> None:
     return None
 
-
-def field(name: str) -> Callable[[list[Row]], object]:
-    return lambda rows: rows[0][name]

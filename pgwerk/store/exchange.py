@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk.store.catalogue import Catalogue, as_json, every
@@ -27,6 +29,31 @@ class Gap(NamedTuple):
     below: int
 
 
+class Claimed(NamedTuple):
+    """In the order of the statement's columns: this is the one answer whose reading is worth saving on."""
+
+    job_id: int
+    attempt: int
+    is_expired: bool
+    function: str | None
+    """None: somebody has deleted the job's row by hand."""
+
+    payload: bytes | None
+    max_attempts: int | None
+    retry_intervals: list[float] | None
+    timeout_secs: float | None
+    queue: str
+    priority: int
+    seq: int
+    key: str | None
+    meta: bytes | None
+    ttl: float | None
+    scheduled_at: datetime | None
+    enqueued_at: datetime | None
+    started_at: datetime
+    durability: str | None
+
+
 class Outlook(NamedTuple):
     due: float | None
     """When the next scheduled job is due, by the server's clock, in seconds since 1970."""
@@ -45,9 +72,10 @@ class Orphan(NamedTuple):
 class ExchangeStore(Catalogue):
     def claim(
         self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool
-    ) -> Call[list[Row]]:
+    ) -> Call[list[Claimed]]:
         values = {"worker_id": worker_id, "claim_no": claim_no, "room": room, "is_followed": is_followed}
-        return self._call("claim", every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
+        call = self._call("claim", every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
+        return replace(call, make=Claimed._make)
 
     def look(self, gaps: Sequence[Gap]) -> Call[list[tuple[str, int]]]:
         return self._call("look", _lanes, gaps=as_json([gap._asdict() for gap in gaps]))

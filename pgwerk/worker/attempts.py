@@ -19,14 +19,14 @@ from pgwerk.worker.services.maintenance import expired
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgwerk.db import Row
+    from pgwerk.store.exchange import Claimed
     from pgwerk.worker.executors.aio import AioExecutor
     from pgwerk.worker.worker import AsyncWorker
 
 
 @dataclass(slots=True)
 class Running:
-    row: Row
+    row: Claimed
     claim_no: int
     task: asyncio.Task[None] | None = None
     is_interrupted: bool = False
@@ -66,14 +66,14 @@ class Attempts:
         """They could not be stored yet."""
         self._outcomes[:0] = outcomes
 
-    def start(self, row: Row, claim_no: int) -> None:
+    def start(self, row: Claimed, claim_no: int) -> None:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
         under way goes on under the new claim."""
-        running = self._running.get(row["job_id"])
+        running = self._running.get(row.job_id)
         if running is not None:
             running.row, running.claim_no = row, claim_no
             return
-        running = self._running[row["job_id"]] = Running(row, claim_no)
+        running = self._running[row.job_id] = Running(row, claim_no)
         running.task = asyncio.create_task(self._run(running))
 
     def interrupt(self) -> None:
@@ -97,18 +97,18 @@ class Attempts:
 
     async def _run(self, running: Running) -> None:
         verdict, result, error = await self._attempt(running)
-        if self._running.get(running.row["job_id"]) is running:
+        if self._running.get(running.row.job_id) is running:
             self._end(running, verdict, result, error)
 
     def _end(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> None:
-        del self._running[running.row["job_id"]]
+        del self._running[running.row.job_id]
         self._outcomes.append(self._outcome(running, verdict, result, error))
         self._on_end()
 
     async def _attempt(self, running: Running) -> tuple[Verdict, bytes | None, str | None]:
         """Whatever a handler throws, also at the event loop, ends this attempt alone."""
-        if running.row["is_expired"]:
-            return Verdict.EXPIRED, None, expired(running.row["ttl"])
+        if running.row.is_expired:
+            return Verdict.EXPIRED, None, expired(running.row.ttl)
         try:
             return Verdict.RETURNED, await self._result(running), None
         except (HandlerNotFound, NotSerializable) as error:
@@ -120,37 +120,37 @@ class Attempts:
 
     async def _result(self, running: Running) -> bytes | None:
         row, serializer = running.row, self._worker.app.serializer
-        if row["function"] is None:
+        if row.function is None:
             raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
-        handler, payload = find(row["function"]), serializer.loads(row["payload"])
+        handler, payload = find(row.function), serializer.loads(row.payload)
         args = (self._context(row), *payload["args"]) if handler.takes_context else payload["args"]
         call = partial(handler.function, *args, **payload["kwargs"])
-        result = await self._executor.run(call, row["timeout_secs"], is_async=handler.is_async, on_stuck=partial(self._note_stuck, row))
+        result = await self._executor.run(call, row.timeout_secs, is_async=handler.is_async, on_stuck=partial(self._note_stuck, row))
         try:
             return None if result is None else serializer.dumps(result)
         except NotSerializable as error:
             raise NotSerializable(f"the result of {handler.path} cannot be stored: {error}") from error
 
-    def _context(self, row: Row) -> Context:
+    def _context(self, row: Claimed) -> Context:
         """Made only for the handlers that ask for it."""
-        claimed = {"id": row["job_id"], "status": JobStatus.Active, "attempts": row["attempt"], "worker_id": self._worker_id}
-        return Context(self._worker.app, self._worker, Job.from_row(row | claimed, self._worker.app.serializer))
+        claimed = {"id": row.job_id, "status": JobStatus.Active, "attempts": row.attempt, "worker_id": self._worker_id}
+        return Context(self._worker.app, self._worker, Job.from_row(row._asdict() | claimed, self._worker.app.serializer))
 
     def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
         row = running.row
-        attempt = Attempt(row["attempt"], row["max_attempts"] or 1, row["retry_intervals"])
+        attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals)
         decision = decide(verdict, attempt, random.random())  # noqa: S311
         if verdict is Verdict.RAISED:
             retry_in = decision.delay if decision.status == "retry" else None
             events.emit(
-                events.AttemptFailed(row["job_id"], str(row["function"]), attempt.number, attempt.max_attempts, error or "", retry_in)
+                events.AttemptFailed(row.job_id, str(row.function), attempt.number, attempt.max_attempts, error or "", retry_in)
             )
-        claim = (row["job_id"], self._worker_id, running.claim_no)
+        claim = (row.job_id, self._worker_id, running.claim_no)
         return Outcome(*claim, decision.status, decision.delay, result, error)
 
-    def _note_stuck(self, row: Row, call: asyncio.Future[Any]) -> None:
+    def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
         self._stuck += 1
-        events.emit(events.ThreadStuck(row["job_id"], row["function"], row["timeout_secs"]))
+        events.emit(events.ThreadStuck(row.job_id, row.function, row.timeout_secs))
         call.add_done_callback(self._unstick)
 
     def _unstick(self, _: asyncio.Future[Any]) -> None:

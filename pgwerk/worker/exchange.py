@@ -15,14 +15,14 @@ import psycopg
 from pgwerk import events
 from pgwerk.db import Disconnected
 from pgwerk.store.ending import EndingStore
-from pgwerk.store.exchange import ExchangeStore, Orphan
+from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 from pgwerk.store.workers import WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgwerk.db import Call, Database, Row, Session
+    from pgwerk.db import Call, Database, Session
     from pgwerk.execution import Outcome
     from pgwerk.worker.lanes import Lanes
 
@@ -39,7 +39,7 @@ REFUSED = ("22", "23", "54")  # classes of errors that say: not this value, howe
 class Turn:
     """What one exchange brought."""
 
-    claimed: list[Row] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
     claim_no: int = 0
     asked: bool = False
     """A claim was part of it."""
@@ -100,7 +100,7 @@ class Exchange:
         parts = {
             "promote": self._promotion() if promotes else None,
             "claim": self._claim(room, looks, announce, settles=bool(outcomes), thorough=thorough) if asks else None,
-            "settle": self._settlement(outcomes) if outcomes else None,
+            "settle": self._endings.end(outcomes),
         }
         sent = {name: calls for name, calls in parts.items() if calls}
         answers = dict(zip(sent, await self._converse(*sent.values()), strict=True)) if sent else {}
@@ -134,9 +134,6 @@ class Exchange:
         if looks:
             calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
         return calls
-
-    def _settlement(self, outcomes: Sequence[Outcome]) -> list[Call[Any]]:
-        return [self._endings.settle(outcomes)]
 
     def _is_time_to_look(self, *, thorough: bool) -> bool:
         now = time.monotonic()
@@ -175,7 +172,7 @@ class Exchange:
 
     async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
         if not isinstance(answers, psycopg.Error):
-            turn.settled |= answers[-1]
+            turn.settled = turn.settled.union(*answers)
         elif not (answers.sqlstate or "").startswith(REFUSED):
             turn.unsettled += outcomes
             if answers.sqlstate:  # else it was only skipped, as what came before it failed
@@ -189,7 +186,7 @@ class Exchange:
         """One bad result never stops the others: what the server refuses is halved until the culprit stands alone."""
         half = len(outcomes) // 2
         for part in (outcomes[:half], outcomes[half:]):
-            (answers,) = await self._converse(self._settlement(part))
+            (answers,) = await self._converse(self._endings.end(part))
             await self._read_settlement(turn, answers, part)
 
     async def _converse(self, *transactions: Sequence[Call[Any]]) -> list[Answers]:

@@ -18,8 +18,7 @@ from pgwerk.store.exchange import Gap, Range
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgwerk.db import Row
-    from pgwerk.store.exchange import Outlook
+    from pgwerk.store.exchange import Claimed, Outlook
 
 FRONT, BACK, END = -(2**62), 0, 2**63 - 1
 PACE = 100_000  # entries a second that sweeps may walk: about 2 % of a core where all of them are dead
@@ -109,12 +108,12 @@ class Lanes:
             found += [Gap(queue, low, high) for low, high in zip(bounds, bounds[1:], strict=False) if high - low > 1]
         return found
 
-    def learn(self, rows: Sequence[Row], *, filled: bool) -> None:
+    def learn(self, rows: Sequence[Claimed], *, filled: bool) -> None:
         """From the answer: the lowest living entry of each lane, and how far the scan came before it was filled."""
         lowest: dict[Lane, int] = {}
         for row in rows:
-            lane = self._lanes[row["queue"], row["priority"]][row["seq"] >= BACK]
-            lowest[lane] = min(row["seq"], lowest.get(lane, END))
+            lane = self._lanes[row.queue, row.priority][row.seq >= BACK]
+            lowest[lane] = min(row.seq, lowest.get(lane, END))
         self._sweep_on(_reached(self._asked, rows[-1]) if filled and rows else len(self._asked))
         for lane, seq in lowest.items():
             lane.saw(seq)
@@ -129,9 +128,9 @@ class Lanes:
                 lane.swept(asked.high, self._outlook, now)
 
 
-def _reached(asked: Sequence[tuple[Lane, Range]], last: Row) -> int:
+def _reached(asked: Sequence[tuple[Lane, Range]], last: Claimed) -> int:
     """How many ranges had been walked to their end when the last row was found."""
     for index, (_, each) in enumerate(asked):
-        if (each.queue, each.priority) == (last["queue"], last["priority"]) and each.low <= last["seq"] < each.high:
+        if (each.queue, each.priority) == (last.queue, last.priority) and each.low <= last.seq < each.high:
             return index
     return 0

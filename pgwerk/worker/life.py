@@ -189,7 +189,7 @@ class Life:
 
     def _follow_up(self, outcome: Outcome) -> None:
         """A job that we sent back is one that we may get again."""
-        if outcome.status in ("retry", "back"):
+        if outcome.returns:
             self._exchange.expect(outcome.delay)
             self._cadence.wake()
 

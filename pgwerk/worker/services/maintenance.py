@@ -61,7 +61,7 @@ class Maintenance:
         while lost := await session.run(self._store.lost()):
             outcomes = [_lost(job) for job in lost]
             settled = await self._settle(session, outcomes)
-            requeued = sum(outcome.status == "retry" for outcome in outcomes if outcome.job_id in settled)
+            requeued = sum(outcome.returns for outcome in outcomes if outcome.job_id in settled)
             events.emit(events.JobsRescued(requeued, len(settled) - requeued))
             if len(lost) < BATCH:
                 break
@@ -73,7 +73,7 @@ class Maintenance:
                 break
 
     async def _settle(self, session: Session, outcomes: list[Outcome]) -> set[int]:
-        return await session.run(self._endings.settle(outcomes))
+        return set().union(*await session.transact(*self._endings.end(outcomes)))
 
 
 def expiry(job_id: int, ttl: float | None) -> Outcome:

@@ -1,0 +1,41 @@
+"""`werk`, the command."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from pgwerk.cli.demo import demo
+from pgwerk.cli.migrate import migrate
+from pgwerk.cli.worker import worker
+from pgwerk.errors import WerkError
+
+
+class _Failure(click.ClickException):
+    """One line on stderr, exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {' '.join(self.message.split())}", file=file, err=True)
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WerkError as error:
+            raise _Failure(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pgwerk")
+def commands() -> None:
+    """A job queue on the Postgres you already have."""
+
+
+for command in (worker, migrate, demo):
+    commands.add_command(command)
+
+
+def main() -> None:
+    commands(prog_name="werk")

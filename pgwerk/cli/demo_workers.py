@@ -1,0 +1,46 @@
+"""The demo's worker processes: the command that anybody would type, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pgwerk.app import Werk
+
+STOP = 10.0  # seconds for workers to stop, whose jobs take milliseconds
+
+
+@contextlib.contextmanager
+def worker_processes(app: Werk, processes: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """In a process group of their own, so that Ctrl-C is this process's affair; stopped on the way out."""
+    named = [
+        "worker",
+        "pgwerk.cli.demo_jobs:app",
+        "--dsn",
+        str(app.config.dsn),
+        "--processes",
+        str(processes),
+    ]
+    with log.open("wb") as out:
+        workers = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "pgwerk", *named],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            process_group=0,
+        )
+    try:
+        yield workers
+    finally:
+        workers.terminate()
+        try:
+            workers.wait(STOP)
+        except subprocess.TimeoutExpired:
+            workers.kill()  # the worker processes see that their parent is gone
+            workers.wait()

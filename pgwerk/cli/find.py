@@ -1,0 +1,54 @@
+"""The app that `module:attribute` names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgwerk.app import Werk
+from pgwerk.errors import InvalidOption, InvalidType
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def find_app(path: str) -> Werk:
+    """Imported, if need be from the current folder."""
+    module, _, attribute = path.partition(":")
+    if not module or not attribute:
+        raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {path!r}")
+    found: object = _import(module, path)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise InvalidOption(
+                f"{module} has no {attribute}, looked for as {path}; is that the app's name there?"
+            )
+        found = getattr(found, name)
+    if not isinstance(found, Werk):
+        raise InvalidType(f"{path} is no Werk, it is {found!r:.80}; name the app itself")
+    return found
+
+
+def _import(module: str, path: str) -> ModuleType:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise InvalidOption(
+                f"there is no module {error.name} in {folder} or on sys.path, looked for as {path}"
+            ) from error
+        raise InvalidOption(
+            f"importing {module} failed{_place(error)}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")
+    ]
+    return f" at {frames[-1].filename}:{frames[-1].lineno}"

@@ -1,0 +1,65 @@
+"""A worker as a whole process: signals outside the worker's own time, and an end that nothing holds up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from pgwerk.worker.signals import STOPPING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pgwerk.worker.worker import AsyncWorker
+
+PARTING = 2.0  # seconds for what a program does at its end
+
+logger = logging.getLogger("pgwerk")
+
+
+def leave_on_signals() -> None:
+    """As long as there is no worker to stop, to stop is to leave."""
+    for number in STOPPING:
+        signal.signal(number, _leave)
+
+
+def ignore_signals() -> None:
+    """Whoever is leaving need not be told again."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def run_to_end(worker: AsyncWorker) -> None:
+    """Until the worker has stopped; then the process ends within `PARTING` seconds, whatever its threads do.
+
+    Python itself would wait for a handler's thread that never returns.
+    """
+    status = 1
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(worker.run())
+            status = 0
+        except SystemExit:  # a signal, before the worker was there to hear it
+            status = 0
+            raise
+        finally:
+            ignore_signals()
+            threading.Thread(target=_part, args=(status,), daemon=True).start()
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _part(status: int) -> None:
+    time.sleep(PARTING)
+    logger.warning("this process ends without waiting for threads that have not returned")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,64 @@
+"""The command line's options for settings, made from the one list of them."""
+
+from __future__ import annotations
+
+from dataclasses import Field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import click
+
+from pgwerk.config import WerkConfig, environ_name
+from pgwerk.sql import check_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgwerk.app import Werk
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_HINTS = get_type_hints(WerkConfig)
+_SECONDS = (click.FloatRange(min=0), "SECONDS")
+_KINDS: dict[Any, tuple[click.ParamType[Any], str | None]] = {
+    bool: (click.BOOL, None),
+    int: (click.IntRange(min=1), "NUMBER"),
+    float: _SECONDS,
+    float | None: _SECONDS,
+}
+
+
+def setting_options(*names: str) -> Callable[[F], F]:
+    """An option for each of these settings, or for all; None where the command line says nothing of it."""
+    chosen = [setting for setting in fields(WerkConfig) if not names or setting.name in names]
+
+    def decorate(command: F) -> F:
+        for setting in reversed(chosen):
+            command = _option(setting)(command)
+        return command
+
+    return decorate
+
+
+def configure(app: Werk, settings: dict[str, Any]) -> None:
+    """What the command line says beats the app's own settings."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    app.config = replace(app.config, **given)
+    check_schema(app.config.schema)
+
+
+def _option(setting: Field[Any]) -> Callable[[F], F]:
+    flag, hint = setting.name.replace("_", "-"), _HINTS[setting.name]
+    declaration = f"--{flag}/--no-{flag}" if hint is bool else f"--{flag}"
+    about = f"{setting.metadata['text']}  [default: {_shown(setting.default)}; {environ_name(setting.name)}]"
+    kind, metavar = _KINDS.get(hint, (click.STRING, None))
+    return click.option(declaration, type=kind, metavar=metavar, default=None, help=about)
+
+
+def _shown(default: object) -> str:
+    match default:
+        case None:
+            return "unset"
+        case bool():
+            return "on" if default else "off"
+        case _:
+            return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from pgwerk.cli.find import find_app
+from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
+from pgwerk.cli.settings import configure, setting_options
+from pgwerk.logs import configure_logging
+from pgwerk.worker.supervisor import Supervisor
+from pgwerk.worker.worker import AsyncWorker
+
+
+@click.command()
+@click.argument("app", metavar="MODULE:APP")
+@click.option(
+    "--queues", default="default", show_default=True, help="queues to take jobs from, separated by commas"
+)
+@click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
+@setting_options()
+def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
+    """Run the jobs of an app, like tasks:app, until SIGTERM or Ctrl-C.
+
+    Then running jobs get --shutdown-timeout to end; what has not ended by then goes back to
+    the queue. A second signal cuts that short. Modules in the current folder can be imported.
+    What is not given here is as the app says, else as the environment says, else the default.
+    """
+    leave_on_signals()
+    found = find_app(app)
+    configure(found, settings)
+    configure_logging(found.config.log_level, found.config.log_format)
+    runner = AsyncWorker(found, [name.strip() for name in queues.split(",")], burst=burst)
+    run = partial(run_to_end, runner)
+    if found.config.processes == 1:
+        run()
+        return
+    supervisor = Supervisor(
+        run, found.config.processes, patience=found.config.shutdown_timeout, may_end=burst
+    )
+    status = supervisor.run()
+    ignore_signals()
+    raise SystemExit(status)

@@ -1,0 +1,203 @@
+"""Several worker processes under one parent: started together, stopped together, replaced when they die.
+
+The parent has no event loop and no thread, so that it may fork at any time. Its children are in process
+groups of their own: a Ctrl-C reaches the parent alone, which passes it on. Each child reads from a pipe that
+only the parent could write to; when the parent dies, however it dies, the pipe ends, and so do they.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from pgwerk.errors import InvalidOption, WerkError
+from pgwerk.worker.signals import STOPPING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before a dead child is replaced; doubled from one to the other
+SETTLED = 60.0  # seconds; a child that lived that long did not fail at once
+PARTING = 10.0  # seconds beyond a child's patience, after which it is no longer waited for by itself
+
+logger = logging.getLogger("pgwerk")
+
+
+@dataclass(slots=True)
+class _Place:
+    """Of one child, and of those that replace it."""
+
+    pid: int | None = None
+    since: float = 0.0
+    due: float | None = 0.0
+    """When the next child starts; None: never."""
+
+    failures: int = 0
+    status: int = 0
+    """Of the last child that ended: its exit status, or minus the signal that ended it."""
+
+
+class Supervisor:
+    """`work` is what a child does. It `may_end` by itself (a burst), or only when it was told to."""
+
+    def __init__(
+        self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False
+    ) -> None:
+        if processes < 1:
+            raise InvalidOption(f"processes must be at least 1, got {processes}")
+        self._work, self._patience, self._may_end = work, patience, may_end
+        self._places = [_Place() for _ in range(processes)]
+        self._is_stopping = False
+
+    def run(self) -> int:
+        """The exit status: 0 if the last child of each place ended well."""
+        self._lifeline, self._end = os.pipe()
+        try:
+            with _Signals() as self._signals:
+                while not self._is_over():
+                    self._start_due()
+                    self._hear(self._signals.wait(self._pause()))
+                    self._reap()
+        finally:
+            os.close(self._lifeline)
+            os.close(self._end)
+        return int(any(place.status for place in self._places))
+
+    def _is_over(self) -> bool:
+        return all(place.pid is None and (self._is_stopping or place.due is None) for place in self._places)
+
+    def _pause(self) -> float | None:
+        """Seconds until a child is due; None: until something happens."""
+        due = [place.due for place in self._places if place.pid is None and place.due is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _start_due(self) -> None:
+        for place in self._places:
+            if (
+                place.pid is None
+                and place.due is not None
+                and place.due <= time.monotonic()
+                and not self._is_stopping
+            ):
+                place.pid, place.since = self._fork(), time.monotonic()
+
+    def _hear(self, signals: bytes) -> None:
+        for number in signals:
+            if number in STOPPING:
+                self._is_stopping = True
+                for place in self._places:
+                    if place.pid is not None:
+                        os.kill(place.pid, number)
+
+    def _reap(self) -> None:
+        for place in self._places:
+            if place.pid is None:
+                continue
+            ended, status = os.waitpid(place.pid, os.WNOHANG)
+            if ended:
+                self._bury(place, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, place: _Place, status: int) -> None:
+        pid, place.pid, place.status = place.pid, None, status
+        if self._may_end and status == 0:
+            place.due = None
+        if place.due is None or (self._is_stopping and status == 0):
+            return
+        if self._is_stopping:
+            logger.error("worker process %d ended with %s while it stopped", pid, _named(status))
+            return
+        place.failures = 0 if time.monotonic() - place.since >= SETTLED else place.failures
+        pause = min(FIRST_PAUSE * 2**place.failures, LAST_PAUSE)
+        place.due, place.failures = time.monotonic() + pause, place.failures + 1
+        logger.error(
+            "worker process %d ended with %s; another one takes its place in %g s", pid, _named(status), pause
+        )
+
+    def _fork(self) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, STOPPING
+        )  # what is sent to the child is for its own handlers
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(before)
+        with contextlib.suppress(OSError):  # it has done so itself, or is gone already
+            os.setpgid(pid, pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+
+    def _be_child(self, mask: set[signal.Signals | int]) -> NoReturn:
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            os.close(self._end)
+            self._signals.close()
+            threading.Thread(
+                target=_watch, args=(self._lifeline, self._patience + PARTING), daemon=True
+            ).start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._work()
+            status = 0
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        except WerkError as error:
+            logger.error("worker process %d: %s", os.getpid(), " ".join(str(error).split()))  # noqa: TRY400
+        except BaseException:
+            logger.exception("worker process %d failed", os.getpid())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+
+class _Signals:
+    """The signals that a parent hears, as bytes to wait for."""
+
+    HEARD = (*STOPPING, signal.SIGCHLD)
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._before = {number: signal.signal(number, _note) for number in self.HEARD}
+        self._wakeup = signal.set_wakeup_fd(self._writer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def wait(self, seconds: float | None) -> bytes:
+        ready, _, _ = select.select([self._reader], [], [], seconds)
+        return os.read(self._reader, 4096) if ready else b""
+
+
+def _note(*_: object) -> None:
+    """The number is in the pipe already."""
+
+
+def _watch(lifeline: int, patience: float) -> None:
+    """In a child: the parent's death is a SIGTERM, and then there is nobody left to wait for."""
+    os.read(lifeline, 1)
+    logger.error("the parent of worker process %d is gone; it stops", os.getpid())
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)
+    os._exit(1)
+
+
+def _named(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
