@@ -63,8 +63,12 @@ class Werk(Control):
         self._database: Database | None = None
         self._server: embedded.Server | None = None
         self._connecting = asyncio.Lock()
-        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
-        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
+        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = (
+            weakref.WeakKeyDictionary()
+        )
         check_schema(self.config.schema)
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
@@ -74,7 +78,9 @@ class Werk(Control):
     @property
     def database(self) -> Database:
         if self._database is None:
-            raise NotConnected("this Werk is not connected; use `async with app:` or `await app.connect()` first")
+            raise NotConnected(
+                "this Werk is not connected; use `async with app:` or `await app.connect()` first"
+            )
         return self._database
 
     @property
@@ -110,7 +116,12 @@ class Werk(Control):
         await self.disconnect()
 
     async def enqueue(
-        self, func: Callable[..., Any] | str, /, *args: Any, _conn: AsyncConnection[Any] | None = None, **kwargs: Any
+        self,
+        func: Callable[..., Any] | str,
+        /,
+        *args: Any,
+        _conn: AsyncConnection[Any] | None = None,
+        **kwargs: Any,
     ) -> Job | None:
         """The job, or None where its `_key` is taken. Options start with an underscore (see `EnqueueParams`), every
         other argument is the handler's. With `_conn`, the job commits or rolls back with that transaction."""
@@ -118,10 +129,14 @@ class Werk(Control):
         spec = specify(EnqueueParams(func, args, arguments, **options), self.serializer)
         return _job(spec, await self._insert(spec, _conn))
 
-    async def enqueue_at(self, at: datetime, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Job | None:
+    async def enqueue_at(
+        self, at: datetime, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Job | None:
         return await self.enqueue(func, *args, _at=at, **kwargs)
 
-    async def enqueue_in(self, delay: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Job | None:
+    async def enqueue_in(
+        self, delay: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Job | None:
         return await self.enqueue(func, *args, _delay=delay, **kwargs)
 
     async def enqueue_many(
@@ -129,9 +144,14 @@ class Werk(Control):
     ) -> list[Job | None]:
         """All or nothing, in order, in one round trip."""
         specs = [specify(each, self.serializer) for each in params]
-        return [_job(spec, inserted) for spec, inserted in zip(specs, await self._insert_all(specs, _conn), strict=True)]
+        return [
+            _job(spec, inserted)
+            for spec, inserted in zip(specs, await self._insert_all(specs, _conn), strict=True)
+        ]
 
-    async def apply(self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:  # noqa: ASYNC109
+    async def apply(
+        self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Any:  # noqa: ASYNC109
         """Enqueues and waits: the result, or `JobError` with the job that failed, or `TimeoutError` after so many
         seconds (the job goes on)."""
         arguments, options = split_options(kwargs)
@@ -177,7 +197,9 @@ class Werk(Control):
         inserted = await self._insert_all(specs, None)
         taken = next((spec for spec, each in zip(specs, inserted, strict=True) if not each.fresh), None)
         if taken is not None:
-            raise InvalidOption(f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead")
+            raise InvalidOption(
+                f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
+            )
         return await _in_time(waiters, [each.id for each in inserted], timeout)
 
     async def _insert(self, spec: Spec, connection: AsyncConnection[Any] | None) -> Inserted:
@@ -187,10 +209,15 @@ class Werk(Control):
         (inserted,) = await self._insert_all([spec], connection)
         return inserted
 
-    async def _insert_all(self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None) -> list[Inserted]:
+    async def _insert_all(
+        self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None
+    ) -> list[Inserted]:
         store = EnqueueStore(self.database.schema)
         pages = [specs[start : start + BULK] for start in range(0, len(specs), BULK)]
-        calls = [store.enqueue([spec.columns for spec in page], always_notify=connection is not None) for page in pages]
+        calls = [
+            store.enqueue([spec.columns for spec in page], always_notify=connection is not None)
+            for page in pages
+        ]
         if not calls:
             return []
         if connection is not None:
@@ -211,7 +238,9 @@ class Werk(Control):
         """The DSN of a server that runs: an embedded one is started, or joined."""
         dsn = self.config.dsn or ""
         if not dsn and self._pool is None and self._connect is None:
-            raise InvalidOption('there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN')
+            raise InvalidOption(
+                'there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN'
+            )
         if not embedded.is_embedded(dsn):
             return dsn
         self._server = await asyncio.to_thread(embedded.start, embedded.folder_of(dsn))
@@ -231,7 +260,10 @@ def _job(spec: Spec, inserted: Inserted) -> Job | None:
         payload=spec.payload,
         meta=spec.meta,
         timeout_secs=columns["timeout"],
-        **{name: columns[name] for name in ("function", "queue", "priority", "max_attempts", "key", "ttl", "retry_intervals")},
+        **{
+            name: columns[name]
+            for name in ("function", "queue", "priority", "max_attempts", "key", "ttl", "retry_intervals")
+        },
     )
 
 
@@ -247,7 +279,9 @@ async def _in_time(waiters: Waiters, ids: Sequence[int], timeout: float | None) 
             return await waiters.ended(ids)
     except TimeoutError as error:
         what = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
-        raise JobTimeout(f"{what} had not ended after {timeout} s; it goes on, wait_for waits again") from error
+        raise JobTimeout(
+            f"{what} had not ended after {timeout} s; it goes on, wait_for waits again"
+        ) from error
 
 
 def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[str, Any]) -> EnqueueParams:
@@ -257,7 +291,9 @@ def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[
         case list() | tuple():
             return EnqueueParams(func, value, arguments, **options)
         case _:
-            raise InvalidType(f"an input of map is a dict of keywords or a list of positional arguments, got {value!r:.80}")
+            raise InvalidType(
+                f"an input of map is a dict of keywords or a list of positional arguments, got {value!r:.80}"
+            )
 
 
 def _check_connection(connection: AsyncConnection[Any]) -> None:

@@ -29,9 +29,12 @@ class WerkConfig:
     processes: int = _setting(1, "worker processes")
     listen: bool = _setting(True, "hear of new jobs by LISTEN (off: by polling alone)")
     poll_interval: float | None = _setting(
-        None, "seconds between two looks for work without a notification (unset: 10, or 1 where none can be heard)"
+        None,
+        "seconds between two looks for work without a notification (unset: 10, or 1 where none can be heard)",
     )
-    heartbeat_interval: float = _setting(2.0, "seconds between two beats; after five without one a worker is dead")
+    heartbeat_interval: float = _setting(
+        2.0, "seconds between two beats; after five without one a worker is dead"
+    )
     sweep_interval: float = _setting(5.0, "seconds between two rounds of maintenance")
     shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM")
 
@@ -40,7 +43,9 @@ class WerkConfig:
         """What is given explicitly, else the environment, else the default."""
         hints = get_type_hints(cls)
         found = {
-            setting.name: _parsed(environ_name(setting.name), environment[environ_name(setting.name)], hints[setting.name])
+            setting.name: _parsed(
+                environ_name(setting.name), environment[environ_name(setting.name)], hints[setting.name]
+            )
             for setting in fields(cls)
             if environ_name(setting.name) in environment
         }
@@ -54,7 +59,9 @@ def environ_name(setting: str) -> str:
 def _parsed(name: str, text: str, hint: Any) -> Any:
     try:
         if hint is bool:
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.lower()
+            ]
         if hint is int:
             return int(text)
         if hint in (float, float | None):

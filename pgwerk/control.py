@@ -50,7 +50,11 @@ class Control:
     ) -> list[Job]:
         """Newest first. The next page is the one `before` the last job of this one."""
         filters = {"queue": queue, "function": function, "key": key}
-        page = {"before": None if before is None else _number(before), "limit": _count(limit), "offset": offset}
+        page = {
+            "before": None if before is None else _number(before),
+            "limit": _count(limit),
+            "offset": offset,
+        }
         async with self._session() as session:
             rows = await session.run(self._control.list_jobs(status=_status(status), **filters, **page))
         return [Job.from_row(row, self.serializer) for row in rows]
@@ -84,7 +88,9 @@ def _number(job: Job | int | str) -> int:
     try:
         return job_id(job)
     except ValueError as error:
-        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
+        raise InvalidOption(
+            f"a job is named by its Job, its number, or that as a text, got {job!r:.80}"
+        ) from error
 
 
 def _status(status: JobStatus | str | None) -> str | None:

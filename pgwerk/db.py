@@ -160,7 +160,9 @@ class Session:
             self.close()
             raise
 
-    def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
+    def _transactions(
+        self, transactions: Sequence[Sequence[Call[Any]]]
+    ) -> Steps[list[list[Any] | psycopg.Error]]:
         answers = yield from self._exchange(transactions, self._framed)
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
@@ -170,7 +172,9 @@ class Session:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
         if self._is_own:
             return calls
-        begin, pin, commit = (self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit"))
+        begin, pin, commit = (
+            self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit")
+        )
         pins = [pin] if any(call.statement.is_pinned for call in calls) else []
         return [begin, *pins, *calls, commit]
 
@@ -185,7 +189,9 @@ class Session:
         answer: T = answers[0]
         return answer
 
-    def _exchange(self, groups: Sequence[Sequence[Call[Any]]], framed: Framing) -> Steps[list[list[Any] | psycopg.Error]]:
+    def _exchange(
+        self, groups: Sequence[Sequence[Call[Any]]], framed: Framing
+    ) -> Steps[list[list[Any] | psycopg.Error]]:
         """Sends all of it, then reads all of it: one round trip. The first answers are read into Python while the
         server is still at work on the next."""
         pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
@@ -247,7 +253,11 @@ class Database:
     """Where the connections come from: opened for each operation, from the user's pool, or by the user's factory."""
 
     def __init__(
-        self, dsn: str, schema: str, pool: AsyncConnectionPool[Any] | None = None, connect: Connect | None = None
+        self,
+        dsn: str,
+        schema: str,
+        pool: AsyncConnectionPool[Any] | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self.schema = schema
         self._conninfo = conninfo(pool.conninfo if pool and not dsn else dsn)

@@ -105,7 +105,6 @@ class ClaimLost(Event):
     """A result came too late: the job had been taken from this worker."""
 
     job_id: int
-    claim_no: int
 
 
 @dataclass(frozen=True, slots=True)

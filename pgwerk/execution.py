@@ -61,6 +61,11 @@ class Outcome:
     """Only if the job may still expire: it has not been claimed in the meantime."""
 
     @property
+    def claim(self) -> tuple[int, int | None]:
+        """Names this attempt among all that a worker ever has."""
+        return self.job_id, self.claim_no
+
+    @property
     def returns(self) -> bool:
         """The job does not end with this attempt."""
         return self.status in ("retry", "back")

@@ -63,7 +63,9 @@ def _of_callable(function: Callable[..., Any]) -> Handler:
     try:
         found = _attribute(path)
     except HandlerNotFound as error:
-        raise InvalidOption(f"{path} cannot be imported by a worker ({error}); make it a module's own name") from error
+        raise InvalidOption(
+            f"{path} cannot be imported by a worker ({error}); make it a module's own name"
+        ) from error
     return _describe(path, found)
 
 
@@ -76,16 +78,24 @@ def _path(function: Callable[..., Any]) -> str:
         )
     if "<" in name:
         kind = "a lambda" if "<lambda>" in name else "a local function"
-        raise InvalidOption(f"{kind} cannot be found by a worker, got {name}; make it a module-level function")
+        raise InvalidOption(
+            f"{kind} cannot be found by a worker, got {name}; make it a module-level function"
+        )
     if inspect.ismethod(function) and not inspect.isclass(function.__self__):
-        raise InvalidOption(f"a method needs its object, which a worker does not have, got {name}; use a function")
+        raise InvalidOption(
+            f"a method needs its object, which a worker does not have, got {name}; use a function"
+        )
     return f"{_module_name(module)}.{name}"
 
 
 def _module_name(module: str) -> str:
     """`python -m pkg.mod` runs a module under another name: it is recorded under its own."""
     spec = getattr(sys.modules["__main__"], "__spec__", None) if module == "__main__" else None
-    return spec.name.removesuffix(".__main__") + ".__main__" * spec.name.endswith(".__main__") if spec else module
+    return (
+        spec.name.removesuffix(".__main__") + ".__main__" * spec.name.endswith(".__main__")
+        if spec
+        else module
+    )
 
 
 def _checked_path(path: str, option: str) -> str:
@@ -122,8 +132,12 @@ def _import(path: str) -> tuple[ModuleType, list[str]]:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise HandlerNotFound(f"importing {name} for {path} failed: {error}") from error
         except Exception as error:
-            raise HandlerNotFound(f"importing {name} for {path} failed: {type(error).__name__}: {error}") from error
-    raise HandlerNotFound(f"there is no module {parts[0]} for {path} here; is the worker started in the right folder?")
+            raise HandlerNotFound(
+                f"importing {name} for {path} failed: {type(error).__name__}: {error}"
+            ) from error
+    raise HandlerNotFound(
+        f"there is no module {parts[0]} for {path} here; is the worker started in the right folder?"
+    )
 
 
 def _missing(path: str, module: ModuleType, name: str) -> str:

@@ -73,7 +73,9 @@ class Job:
     def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
         """Columns that this version does not know are left alone: the schema may be ahead of the code."""
         values = {name: row[name] for name in _JOB if name in row}
-        return cls(**_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"]))
+        return cls(
+            **_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"])
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +103,9 @@ def job_id(job: Job | int | str) -> int:
     """The number behind what a caller may say for a job; ValueError for what cannot be one."""
     if isinstance(job, Job):
         return job.id
-    if isinstance(job, bool) or not (isinstance(job, int) or (isinstance(job, str) and job.strip().isdecimal())):
+    if isinstance(job, bool) or not (
+        isinstance(job, int) or (isinstance(job, str) and job.strip().isdecimal())
+    ):
         raise ValueError(job)
     return int(job)
 

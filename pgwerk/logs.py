@@ -18,7 +18,9 @@ def configure_logging(level: str = "info", format: str = "text") -> None:  # noq
     if number is None or format not in ("text", "json"):
         raise InvalidOption(f"log level and format must be like info and text, got {level!r} and {format!r}")
     handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if format == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(
+        _Json() if format == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    )
     logger.handlers[:] = [handler]
     logger.setLevel(number)
     logger.propagate = False
@@ -26,7 +28,11 @@ def configure_logging(level: str = "info", format: str = "text") -> None:  # noq
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)
@@ -48,7 +54,11 @@ def _(event: events.WorkerStarted) -> None:
 @_log.register
 def _(event: events.WorkerStopping) -> None:
     logger.info(
-        "worker %s stops (%s); %d running jobs get %g s to end", event.name, event.reason, event.running, event.patience
+        "worker %s stops (%s); %d running jobs get %g s to end",
+        event.name,
+        event.reason,
+        event.running,
+        event.patience,
     )
 
 
@@ -69,7 +79,9 @@ def _(event: events.LivenessLost) -> None:
 
 @_log.register
 def _(event: events.OutageBegan) -> None:
-    logger.warning("worker %s has lost Postgres and tries again until it is back: %s", event.name, event.error)
+    logger.warning(
+        "worker %s has lost Postgres and tries again until it is back: %s", event.name, event.error
+    )
 
 
 @_log.register
@@ -111,7 +123,9 @@ def _(event: events.ClaimLost) -> None:
 
 @_log.register
 def _(event: events.ResultRefused) -> None:
-    logger.error("the result of job %d was refused by Postgres; the attempt fails: %s", event.job_id, event.error)
+    logger.error(
+        "the result of job %d was refused by Postgres; the attempt fails: %s", event.job_id, event.error
+    )
 
 
 @_log.register
@@ -121,7 +135,9 @@ def _(event: events.JobsRescued) -> None:
 
 @_log.register
 def _(event: events.DutyFailed) -> None:
-    logger.warning("maintenance (%s) failed and will be tried again at the next round: %s", event.duty, event.error)
+    logger.warning(
+        "maintenance (%s) failed and will be tried again at the next round: %s", event.duty, event.error
+    )
 
 
 events.subscribe(_log)

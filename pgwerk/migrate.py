@@ -48,7 +48,9 @@ async def check(database: Database) -> None:
     if version == 0:
         raise SchemaMissing(f"the database has no schema {schema!r} of pgwerk yet; run werk migrate")
     if version < known:
-        raise SchemaTooOld(f"the schema {schema!r} is at version {version}, this pgwerk needs {known}; run werk migrate")
+        raise SchemaTooOld(
+            f"the schema {schema!r} is at version {version}, this pgwerk needs {known}; run werk migrate"
+        )
     if serves > known:
         raise SchemaTooNew(
             f"the schema {schema!r} is at version {version} and serves code from version {serves} on, this pgwerk is "

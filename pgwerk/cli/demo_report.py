@@ -67,9 +67,7 @@ async def report(app: Werk, jobs: Sequence[Job], times: Times, home: Path) -> No
     complete = [job for job in jobs if job.status == JobStatus.Complete]
     _say_result(jobs, complete)
     _say_counts(jobs, complete)
-    _say_times(
-        times, await _waits(app, complete), [_seconds(job.started_at, job.completed_at) for job in complete]
-    )
+    _say_times(times, await _waits(app, complete), [_seconds(job.started_at, job.completed_at) for job in complete])
     _say_where_the_rows_are(home)
     _title("to go on, put this into tasks.py")
     click.echo(GO_ON)
@@ -88,9 +86,7 @@ def _say_counts(jobs: Sequence[Job], complete: Sequence[Job]) -> None:
     seconds = _seconds(min(job.enqueued_at for job in jobs), max(ends))
     _title("the jobs")
     click.echo(f"  {len(complete)} complete, {len(jobs) - len(complete)} failed, {retries} retries")
-    click.echo(
-        f"  {len(jobs) / seconds:,.0f} jobs/s: {seconds:.2f} s from enqueue to the last end, with the retries"
-    )
+    click.echo(f"  {len(jobs) / seconds:,.0f} jobs/s: {seconds:.2f} s from enqueue to the last end, with the retries")
 
 
 def _say_times(times: Times, waits: list[float], runs: list[float]) -> None:

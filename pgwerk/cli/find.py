@@ -23,9 +23,7 @@ def find_app(path: str) -> Werk:
     found: object = _import(module, path)
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise InvalidOption(
-                f"{module} has no {attribute}, looked for as {path}; is that the app's name there?"
-            )
+            raise InvalidOption(f"{module} has no {attribute}, looked for as {path}; is that the app's name there?")
         found = getattr(found, name)
     if not isinstance(found, Werk):
         raise InvalidType(f"{path} is no Werk, it is {found!r:.80}; name the app itself")
@@ -42,13 +40,9 @@ def _import(module: str, path: str) -> ModuleType:
             raise InvalidOption(
                 f"there is no module {error.name} in {folder} or on sys.path, looked for as {path}"
             ) from error
-        raise InvalidOption(
-            f"importing {module} failed{_place(error)}: {type(error).__name__}: {error}"
-        ) from error
+        raise InvalidOption(f"importing {module} failed{_place(error)}: {type(error).__name__}: {error}") from error
 
 
 def _place(error: Exception) -> str:
-    frames = [
-        each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")
-    ]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")]
     return f" at {frames[-1].filename}:{frames[-1].lineno}"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from pgwerk.cli.settings import configure, setting_options
 from pgwerk.db import Database
 from pgwerk.store.schema import SchemaStore
 
-if TYPE_CHECKING:
-    from pgwerk.sql import Migration
-
 
 @click.command()
 @click.argument("app", metavar="[MODULE:APP]", required=False)
@@ -24,23 +21,24 @@ def migrate(app: str | None, *, plan: bool, **settings: Any) -> None:
     """Bring the schema of a database up to date: that of an app, like tasks:app, or the one at --dsn."""
     found = find_app(app) if app else Werk()
     configure(found, settings)
-    lacking, version = asyncio.run(_migrate(found, plan=plan))
-    for migration in lacking:
-        click.echo(f"-- {migration.name}\n{migration.text}" if plan else f"ran {migration.name}")
-    if not lacking:
-        click.echo(f"nothing to do, the schema {found.config.schema!r} is at version {version}")
+    for line in asyncio.run(_migrate(found, plan=plan)):
+        click.echo(line)
 
 
-async def _migrate(app: Werk, *, plan: bool) -> tuple[list[Migration], int]:
-    """What was lacking, and the version that the schema has now."""
+async def _migrate(app: Werk, *, plan: bool) -> list[str]:
+    """What there is to say of it."""
     try:
         database = Database(await app._resolve(), app.config.schema, app._pool, app._connect)  # noqa: SLF001
         lacking = await (migrations.plan(database) if plan else migrations.migrate(database))
         if plan and lacking:
-            return lacking, 0
+            return [f"-- {migration.name}\n{migration.text}" for migration in lacking]
         await migrations.check(database)
-        async with database.session() as session:
-            version, _ = await session.run(SchemaStore(database.schema).version())
-        return lacking, version
+        return [f"ran {migration.name}" for migration in lacking] or [await _nothing_to_do(database)]
     finally:
         await app.disconnect()
+
+
+async def _nothing_to_do(database: Database) -> str:
+    async with database.session() as session:
+        version, _ = await session.run(SchemaStore(database.schema).version())
+    return f"nothing to do, the schema {database.schema!r} is at version {version}"

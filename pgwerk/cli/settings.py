@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
+from pgwerk.app import Werk
 from pgwerk.config import WerkConfig, environ_name
-from pgwerk.sql import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pgwerk.app import Werk
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -42,8 +40,7 @@ def setting_options(*names: str) -> Callable[[F], F]:
 def configure(app: Werk, settings: dict[str, Any]) -> None:
     """What the command line says beats the app's own settings."""
     given = {name: value for name, value in settings.items() if value is not None}
-    app.config = replace(app.config, **given)
-    check_schema(app.config.schema)
+    app.config = Werk(config=replace(app.config, **given)).config  # a Werk refuses what cannot work
 
 
 def _option(setting: Field[Any]) -> Callable[[F], F]:

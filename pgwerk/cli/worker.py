@@ -15,9 +15,7 @@ from pgwerk.worker.worker import AsyncWorker
 
 @click.command()
 @click.argument("app", metavar="MODULE:APP")
-@click.option(
-    "--queues", default="default", show_default=True, help="queues to take jobs from, separated by commas"
-)
+@click.option("--queues", default="default", show_default=True, help="queues to take jobs from, separated by commas")
 @click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
 @setting_options()
 def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
@@ -36,9 +34,7 @@ def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
     if found.config.processes == 1:
         run()
         return
-    supervisor = Supervisor(
-        run, found.config.processes, patience=found.config.shutdown_timeout, may_end=burst
-    )
+    supervisor = Supervisor(run, found.config.processes, patience=found.config.shutdown_timeout, may_end=burst)
     status = supervisor.run()
     ignore_signals()
     raise SystemExit(status)

@@ -41,4 +41,3 @@ def every(rows: list[T]) -> list[T]:
 
 def nothing(_: list[Any]) -> None:
     return None
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pgwerk.errors import HandlerNotFound, NotSerializable
 from pgwerk.execution import Attempt, Outcome, Verdict, decide, described
 from pgwerk.handlers import find
 from pgwerk.job import Job, JobStatus
+from pgwerk.worker.pace import PATIENCE, Pace
 from pgwerk.worker.services.maintenance import expired
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 class Running:
     row: Claimed
     claim_no: int
+    claimed_at: float
     task: asyncio.Task[None] | None = None
     is_interrupted: bool = False
 
@@ -35,20 +38,30 @@ class Running:
 class Attempts:
     """Of one life of a worker. `on_end` hears of every slot that became free and every outcome that is there."""
 
-    def __init__(self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]
+    ) -> None:
         self._worker, self._worker_id, self._executor, self._on_end = worker, worker_id, executor, on_end
         self._running: dict[int, Running] = {}
+        self._ahead: dict[int, Running] = {}
         self._stuck = 0
         self._outcomes: list[Outcome] = []
+        self.pace = Pace()
 
     @property
     def running(self) -> int:
         return len(self._running)
 
     @property
-    def taken(self) -> int:
-        """Slots; a thread that outlived its attempt still has one."""
-        return len(self._running) + self._stuck
+    def room(self) -> int:
+        """For so many more jobs: free slots, and those that will be free in a moment."""
+        return self._worker.concurrency + self.pace.ahead - len(self._running) - self._stuck - len(self._ahead)
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds until a job that was claimed ahead has waited too long; None where none waits."""
+        first = next(iter(self._ahead.values()), None)
+        return None if first is None else max(0.0, first.claimed_at + PATIENCE - time.monotonic())
 
     @property
     def has_outcomes(self) -> bool:
@@ -56,7 +69,7 @@ class Attempts:
 
     def known(self) -> set[int]:
         """Jobs of which something is still to come."""
-        return self._running.keys() | {outcome.job_id for outcome in self._outcomes}
+        return self._running.keys() | self._ahead.keys() | {outcome.job_id for outcome in self._outcomes}
 
     def take_outcomes(self) -> list[Outcome]:
         taken, self._outcomes = self._outcomes, []
@@ -69,15 +82,29 @@ class Attempts:
     def start(self, row: Claimed, claim_no: int) -> None:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
         under way goes on under the new claim."""
-        running = self._running.get(row.job_id)
-        if running is not None:
-            running.row, running.claim_no = row, claim_no
+        known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
+        if known is not None:
+            known.row, known.claim_no = row, claim_no
             return
-        running = self._running[row.job_id] = Running(row, claim_no)
-        running.task = asyncio.create_task(self._run(running))
+        self._ahead[row.job_id] = Running(row, claim_no, time.monotonic())
+        self._launch()
+
+    def _launch(self) -> None:
+        """In the order of their claims, as many as there are slots."""
+        while self._ahead and len(self._running) + self._stuck < self._worker.concurrency:
+            job_id = next(iter(self._ahead))
+            running = self._running[job_id] = self._ahead.pop(job_id)
+            running.task = asyncio.create_task(self._run(running))
+
+    def hand_back(self) -> None:
+        """What has not started goes back, without using up an attempt."""
+        waiting, self._ahead = self._ahead, {}
+        self._outcomes += [self._outcome(each, Verdict.INTERRUPTED, None, None) for each in waiting.values()]
+        self.pace.broken()
 
     def interrupt(self) -> None:
         """Cancels what runs; it goes back to the queue without using up the attempt."""
+        self.hand_back()
         for running in self._running.values():
             running.is_interrupted = True
             if running.task is not None:
@@ -93,7 +120,9 @@ class Attempts:
         events.emit(events.ResultRefused(outcome.job_id, error))
         status = "failed" if outcome.status == "complete" else outcome.status
         words = f"the result was refused by Postgres: {error}"
-        self._outcomes.append(Outcome(outcome.job_id, outcome.worker_id, outcome.claim_no, status, outcome.delay, error=words))
+        self._outcomes.append(
+            Outcome(outcome.job_id, outcome.worker_id, outcome.claim_no, status, outcome.delay, error=words)
+        )
 
     async def _run(self, running: Running) -> None:
         verdict, result, error = await self._attempt(running)
@@ -103,6 +132,8 @@ class Attempts:
     def _end(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> None:
         del self._running[running.row.job_id]
         self._outcomes.append(self._outcome(running, verdict, result, error))
+        self.pace.count()
+        self._launch()
         self._on_end()
 
     async def _attempt(self, running: Running) -> tuple[Verdict, bytes | None, str | None]:
@@ -125,7 +156,9 @@ class Attempts:
         handler, payload = find(row.function), serializer.loads(row.payload)
         args = (self._context(row), *payload["args"]) if handler.takes_context else payload["args"]
         call = partial(handler.function, *args, **payload["kwargs"])
-        result = await self._executor.run(call, row.timeout_secs, is_async=handler.is_async, on_stuck=partial(self._note_stuck, row))
+        result = await self._executor.run(
+            call, row.timeout_secs, is_async=handler.is_async, on_stuck=partial(self._note_stuck, row)
+        )
         try:
             return None if result is None else serializer.dumps(result)
         except NotSerializable as error:
@@ -133,17 +166,28 @@ class Attempts:
 
     def _context(self, row: Claimed) -> Context:
         """Made only for the handlers that ask for it."""
-        claimed = {"id": row.job_id, "status": JobStatus.Active, "attempts": row.attempt, "worker_id": self._worker_id}
-        return Context(self._worker.app, self._worker, Job.from_row(row._asdict() | claimed, self._worker.app.serializer))
+        claimed = {
+            "id": row.job_id,
+            "status": JobStatus.Active,
+            "attempts": row.attempt,
+            "worker_id": self._worker_id,
+        }
+        return Context(
+            self._worker.app, self._worker, Job.from_row(row._asdict() | claimed, self._worker.app.serializer)
+        )
 
-    def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
+    def _outcome(
+        self, running: Running, verdict: Verdict, result: bytes | None, error: str | None
+    ) -> Outcome:
         row = running.row
         attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals)
         decision = decide(verdict, attempt, random.random())  # noqa: S311
         if verdict is Verdict.RAISED:
             retry_in = decision.delay if decision.status == "retry" else None
             events.emit(
-                events.AttemptFailed(row.job_id, str(row.function), attempt.number, attempt.max_attempts, error or "", retry_in)
+                events.AttemptFailed(
+                    row.job_id, str(row.function), attempt.number, attempt.max_attempts, error or "", retry_in
+                )
             )
         claim = (row.job_id, self._worker_id, running.claim_no)
         return Outcome(*claim, decision.status, decision.delay, result, error)
@@ -155,4 +199,5 @@ class Attempts:
 
     def _unstick(self, _: asyncio.Future[Any]) -> None:
         self._stuck -= 1
+        self._launch()
         self._on_end()

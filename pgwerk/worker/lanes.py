@@ -96,7 +96,9 @@ class Lanes:
         self._swept_at = now
         self._queues.append(self._queues.pop(0))
         order = sorted(self._lanes, key=lambda lane: (-lane[1], self._queues.index(lane[0])))
-        self._asked = [(lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)]
+        self._asked = [
+            (lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)
+        ]
         return [each for _, each in self._asked]
 
     def gaps(self) -> list[Gap]:
@@ -105,7 +107,9 @@ class Lanes:
         for queue in self._queues:
             known = sorted(priority for name, priority in self._lanes if name == queue)
             bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
-            found += [Gap(queue, low, high) for low, high in zip(bounds, bounds[1:], strict=False) if high - low > 1]
+            found += [
+                Gap(queue, low, high) for low, high in zip(bounds, bounds[1:], strict=False) if high - low > 1
+            ]
         return found
 
     def learn(self, rows: Sequence[Claimed], *, filled: bool) -> None:

@@ -43,33 +43,11 @@ class Life:
         self._executor = executor
         self._pulse = asyncio.Event()
         self._cadence = Cadence()
-        self._resent: set[tuple[int, int | None]] = set()
+        self._resent: set[tuple[int, int | None]] = set()  # they may have been stored before the connection broke
         self._orphan_checks: list[float] = []
 
-    async def run(self) -> None:
-        """Until the worker is to stop and nothing is under way, or until it is lost."""
-        await self._be_born()
-        async with self._services():
-            while not self._is_over():
-                await self._rest()
-                await self._take_turn()
-            if not self.is_lost:
-                await self._retire()
-
-    def look(self) -> None:
-        """Something has changed that the loop should see now."""
-        self._pulse.set()
-
-    def interrupt(self) -> None:
-        """Cancels what runs. A handler that does not let itself be cancelled is not waited for longer than this."""
-        self._attempts.interrupt()
-        asyncio.get_running_loop().call_later(CANCEL_GRACE, self._attempts.abandon)
-
-    @property
-    def running(self) -> int:
-        return self._attempts.running
-
-    async def _be_born(self) -> None:
+    async def begin(self) -> None:
+        """Registers: from here on others watch for its beat."""
         worker = self._worker
         patience = worker.heartbeat_interval * BEATS_OF_PATIENCE
         register = WorkerStore(self._database.schema).register(
@@ -81,6 +59,33 @@ class Life:
         self._attempts = Attempts(worker, self.id, self._executor, self.look)
         await self._exchange.connect()
         events.emit(events.WorkerStarted(self.id, self.name, tuple(worker.queues), worker.concurrency))
+
+    async def run(self) -> None:
+        """Until the worker is to stop and nothing is under way, or until it is lost."""
+        async with self._services():
+            while not self._is_over():
+                await self._rest()
+                await self._take_turn()
+            if not self.is_lost:
+                await self._retire()
+
+    def look(self) -> None:
+        """Something has changed that the loop should see now."""
+        self._pulse.set()
+
+    def wind_down(self) -> None:
+        """No new jobs; what has not started goes back at once."""
+        self._attempts.hand_back()
+        self.look()
+
+    def interrupt(self) -> None:
+        """Cancels what runs. A handler that does not let itself be cancelled is not waited for longer than this."""
+        self._attempts.interrupt()
+        asyncio.get_running_loop().call_later(CANCEL_GRACE, self._attempts.abandon)
+
+    @property
+    def running(self) -> int:
+        return self._attempts.running
 
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
@@ -116,7 +121,7 @@ class Life:
 
     @property
     def _room(self) -> int:
-        return 0 if self._worker.is_stopping else max(0, self._worker.concurrency - self._attempts.taken)
+        return 0 if self._worker.is_stopping else max(0, self._attempts.room)
 
     @property
     def _poll_interval(self) -> float:
@@ -134,11 +139,15 @@ class Life:
 
     async def _rest(self) -> None:
         """Until there is something to say to the database, or the loop is to end."""
-        while not (self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())):
+        while not (
+            self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())
+        ):
             self._pulse.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._rest_seconds()):
                     await self._pulse.wait()
+            if self._attempts.patience == 0:
+                self._attempts.hand_back()
 
     def _is_time_to_claim(self) -> bool:
         if self._exchange.due_in == 0:
@@ -149,29 +158,31 @@ class Life:
 
     def _rest_seconds(self) -> float | None:
         """None: only a change can end the rest."""
-        if not self._room:
-            return None
-        due_in = self._exchange.due_in
-        return self._cadence.poll_in if due_in is None else min(due_in, self._cadence.poll_in)
+        moments = [self._attempts.patience]
+        if self._room:
+            moments += [self._cadence.poll_in, self._exchange.due_in]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     async def _take_turn(self) -> None:
-        outcomes, room = self._attempts.take_outcomes(), self._room
+        room = self._room
         announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
+        outcomes: list[Outcome] = []
         try:
             await self._find_orphans()
+            outcomes = self._attempts.take_outcomes()
             turn = await self._exchange.take_turn(
                 outcomes, room, thorough=self._cadence.is_checking, announce=announce
             )
         except ServerUnreachable as error:
             self._attempts.give_back(outcomes)
-            self._resent |= {(outcome.job_id, outcome.claim_no) for outcome in outcomes}
+            self._resent |= {outcome.claim for outcome in outcomes}
             await self._survive(error)
-        else:
-            self._digest(turn, outcomes)
-            if turn.asked:
-                self._cadence.answered(
-                    len(turn.claimed), more=turn.more, announced=announce, poll_interval=self._poll_interval
-                )
+            return
+        self._attempts.pace.measure()
+        self._digest(turn, outcomes)
+        if turn.asked:
+            found, interval = len(turn.claimed), self._poll_interval
+            self._cadence.answered(found, more=turn.more, announced=announce, poll_interval=interval)
 
     def _digest(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         for row in turn.claimed:
@@ -179,13 +190,13 @@ class Life:
         self._attempts.give_back(turn.unsettled)
         for outcome, error in turn.refused:
             self._attempts.refused(outcome, error)
-        pending = {outcome.job_id for outcome, _ in turn.refused} | {outcome.job_id for outcome in turn.unsettled}
+        pending = {outcome.claim for outcome in turn.unsettled} | {outcome.claim for outcome, _ in turn.refused}
         for outcome in outcomes:
             if outcome.job_id in turn.settled:
                 self._follow_up(outcome)
-            elif outcome.job_id not in pending and (outcome.job_id, outcome.claim_no) not in self._resent:
-                events.emit(events.ClaimLost(outcome.job_id, outcome.claim_no))
-        self._resent -= {(outcome.job_id, outcome.claim_no) for outcome in outcomes if outcome.job_id not in pending}
+            elif outcome.claim not in pending | self._resent:
+                events.emit(events.ClaimLost(outcome.job_id))
+        self._resent -= {outcome.claim for outcome in outcomes} - pending
 
     def _follow_up(self, outcome: Outcome) -> None:
         """A job that we sent back is one that we may get again."""

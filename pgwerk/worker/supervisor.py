@@ -48,9 +48,7 @@ class _Place:
 class Supervisor:
     """`work` is what a child does. It `may_end` by itself (a burst), or only when it was told to."""
 
-    def __init__(
-        self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False
-    ) -> None:
+    def __init__(self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False) -> None:
         if processes < 1:
             raise InvalidOption(f"processes must be at least 1, got {processes}")
         self._work, self._patience, self._may_end = work, patience, may_end
@@ -81,12 +79,7 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for place in self._places:
-            if (
-                place.pid is None
-                and place.due is not None
-                and place.due <= time.monotonic()
-                and not self._is_stopping
-            ):
+            if place.pid is None and place.due is not None and place.due <= time.monotonic() and not self._is_stopping:
                 place.pid, place.since = self._fork(), time.monotonic()
 
     def _hear(self, signals: bytes) -> None:
@@ -117,16 +110,12 @@ class Supervisor:
         place.failures = 0 if time.monotonic() - place.since >= SETTLED else place.failures
         pause = min(FIRST_PAUSE * 2**place.failures, LAST_PAUSE)
         place.due, place.failures = time.monotonic() + pause, place.failures + 1
-        logger.error(
-            "worker process %d ended with %s; another one takes its place in %g s", pid, _named(status), pause
-        )
+        logger.error("worker process %d ended with %s; another one takes its place in %g s", pid, _named(status), pause)
 
     def _fork(self) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, STOPPING
-        )  # what is sent to the child is for its own handlers
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # what is sent to the child is for its own handlers
         pid = os.fork()
         if pid == 0:
             self._be_child(before)
@@ -141,9 +130,7 @@ class Supervisor:
             os.setpgid(0, 0)
             os.close(self._end)
             self._signals.close()
-            threading.Thread(
-                target=_watch, args=(self._lifeline, self._patience + PARTING), daemon=True
-            ).start()
+            threading.Thread(target=_watch, args=(self._lifeline, self._patience + PARTING), daemon=True).start()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._work()
             status = 0

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable
 from pgwerk.worker.executors.aio import AioExecutor
 from pgwerk.worker.life import Life
 from pgwerk.worker.signals import stop_signals
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from pgwerk.app import Werk
+
+REBIRTH = 1.0  # seconds between two tries to begin anew while the server is away
 
 
 class AsyncWorker:
@@ -93,7 +95,9 @@ class AsyncWorker:
             return
         self._stop_reason = reason
         if self._life is not None:
-            events.emit(events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout))
+            events.emit(
+                events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout)
+            )
             self._life.look()
         asyncio.get_running_loop().call_later(self.shutdown_timeout, self._cut_short)
 
@@ -109,11 +113,25 @@ class AsyncWorker:
     async def _live(self, executor: AioExecutor) -> None:
         """One life, unless others take this worker for dead: then it begins anew, under a new identity."""
         while True:
-            self._life = Life(self, executor)
-            await self._life.run()
-            if self.is_stopping or not self._life.is_lost:
-                events.emit(events.WorkerStopped(self._life.name, self._stop_reason or "nothing is left"))
+            life = await self._born(executor)
+            self._life = life
+            await life.run()
+            if self.is_stopping or not life.is_lost:
+                events.emit(events.WorkerStopped(life.name, self._stop_reason or "nothing is left"))
                 return
+
+    async def _born(self, executor: AioExecutor) -> Life:
+        """The first life needs a server; a later one waits for it."""
+        while True:
+            life = Life(self, executor)
+            try:
+                await life.begin()
+            except ServerUnreachable:
+                if self._life is None or self.is_stopping:
+                    raise
+                await asyncio.sleep(REBIRTH)
+            else:
+                return life
 
     def _cut_short(self) -> None:
         self.is_cut_short = True

@@ -19,7 +19,9 @@ class AioExecutor:
     def __init__(self, concurrency: int) -> None:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgwerk")
 
-    async def run(self, call: Callable[[], Any], timeout: float | None, *, is_async: bool, on_stuck: Stuck) -> Any:  # noqa: ASYNC109
+    async def run(
+        self, call: Callable[[], Any], timeout: float | None, *, is_async: bool, on_stuck: Stuck
+    ) -> Any:  # noqa: ASYNC109
         """What the handler returns or raises; `JobTimeout` after so many seconds. A thread that is still running then
         is handed to `on_stuck`: it cannot be killed."""
         result = call() if is_async else await self._in_thread(call, timeout, on_stuck)

