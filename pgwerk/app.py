@@ -14,7 +14,7 @@ from pgwerk.batch import Batcher
 from pgwerk.config import WerkConfig
 from pgwerk.control import Control
 from pgwerk.db import Database, run_on
-from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected, SchemaMissing
+from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected
 from pgwerk.job import Job, JobStatus
 from pgwerk.params import EnqueueParams, Spec, specify, split_options
 from pgwerk.serializers import JSONSerializer, Serializer
@@ -37,7 +37,8 @@ BULK = 10_000  # specs in one statement
 
 class Werk(Control):
     """An app on one database. It holds no pool: each operation opens a short connection, unless the user's own pool
-    (or a factory of connections) is given."""
+    (or a factory of connections) is given.
+    """
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Werk(Control):
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> None:
-        given = {
+        given: dict[str, Any] = {
             "dsn": dsn, "schema": schema, "auto_migrate": auto_migrate,
             "log_level": log_level, "log_format": log_format,
         }  # fmt: skip
@@ -63,12 +64,8 @@ class Werk(Control):
         self._database: Database | None = None
         self._server: embedded.Server | None = None
         self._connecting = asyncio.Lock()
-        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
+        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
         check_schema(self.config.schema)
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
@@ -78,9 +75,7 @@ class Werk(Control):
     @property
     def database(self) -> Database:
         if self._database is None:
-            raise NotConnected(
-                "this Werk is not connected; use `async with app:` or `await app.connect()` first"
-            )
+            raise NotConnected("this Werk is not connected; use `async with app:` or `await app.connect()` first")
         return self._database
 
     @property
@@ -89,7 +84,8 @@ class Werk(Control):
 
     async def connect(self) -> None:
         """Starts the embedded server if that is what the DSN asks for, and brings the schema up to date. Again: no
-        effect."""
+        effect.
+        """
         async with self._connecting:
             if self._database is not None:
                 return
@@ -124,7 +120,8 @@ class Werk(Control):
         **kwargs: Any,
     ) -> Job | None:
         """The job, or None where its `_key` is taken. Options start with an underscore (see `EnqueueParams`), every
-        other argument is the handler's. With `_conn`, the job commits or rolls back with that transaction."""
+        other argument is the handler's. With `_conn`, the job commits or rolls back with that transaction.
+        """
         arguments, options = split_options(kwargs)
         spec = specify(EnqueueParams(func, args, arguments, **options), self.serializer)
         return _job(spec, await self._insert(spec, _conn))
@@ -145,15 +142,15 @@ class Werk(Control):
         """All or nothing, in order, in one round trip."""
         specs = [specify(each, self.serializer) for each in params]
         return [
-            _job(spec, inserted)
-            for spec, inserted in zip(specs, await self._insert_all(specs, _conn), strict=True)
+            _job(spec, inserted) for spec, inserted in zip(specs, await self._insert_all(specs, _conn), strict=True)
         ]
 
     async def apply(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
-    ) -> Any:  # noqa: ASYNC109
+    ) -> Any:
         """Enqueues and waits: the result, or `JobError` with the job that failed, or `TimeoutError` after so many
-        seconds (the job goes on)."""
+        seconds (the job goes on).
+        """
         arguments, options = split_options(kwargs)
         (job,) = await self._run_all([EnqueueParams(func, args, arguments, **options)], timeout)
         return _result(job)
@@ -164,12 +161,13 @@ class Werk(Control):
         inputs: Iterable[Mapping[str, Any] | Sequence[Any]],
         /,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         return_exceptions: bool = False,
         **options: Any,
     ) -> list[Any]:
         """`apply` for many inputs (a mapping is keywords, a sequence positional arguments): one bulk, results in
-        order."""
+        order.
+        """
         arguments, options = split_options(options)
         params = [_with_input(func, each, arguments, options) for each in inputs]
         jobs = await self._run_all(params, timeout)
@@ -178,7 +176,7 @@ class Werk(Control):
             raise JobError(failed)
         return [job.result if job.status == JobStatus.Complete else JobError(job) for job in jobs]
 
-    async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:  # noqa: ASYNC109
+    async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
         number = (await self.get_job(job)).id
         waiters = self._waiters_here()
@@ -188,7 +186,7 @@ class Werk(Control):
         (ended,) = await _in_time(waiters, [number], timeout)
         return ended
 
-    async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:  # noqa: ASYNC109
+    async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
         specs = [specify(each, self.serializer) for each in params]
         for spec in specs:
             spec.columns["waited"] = timeout or LONGEST_WAIT
@@ -209,15 +207,10 @@ class Werk(Control):
         (inserted,) = await self._insert_all([spec], connection)
         return inserted
 
-    async def _insert_all(
-        self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None
-    ) -> list[Inserted]:
+    async def _insert_all(self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None) -> list[Inserted]:
         store = EnqueueStore(self.database.schema)
         pages = [specs[start : start + BULK] for start in range(0, len(specs), BULK)]
-        calls = [
-            store.enqueue([spec.columns for spec in page], always_notify=connection is not None)
-            for page in pages
-        ]
+        calls = [store.enqueue([spec.columns for spec in page], always_notify=connection is not None) for page in pages]
         if not calls:
             return []
         if connection is not None:
@@ -238,9 +231,7 @@ class Werk(Control):
         """The DSN of a server that runs: an embedded one is started, or joined."""
         dsn = self.config.dsn or ""
         if not dsn and self._pool is None and self._connect is None:
-            raise InvalidOption(
-                'there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN'
-            )
+            raise InvalidOption('there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN')
         if not embedded.is_embedded(dsn):
             return dsn
         self._server = await asyncio.to_thread(embedded.start, embedded.folder_of(dsn))
@@ -273,15 +264,13 @@ def _result(job: Job) -> Any:
     return job.result
 
 
-async def _in_time(waiters: Waiters, ids: Sequence[int], timeout: float | None) -> list[Job]:  # noqa: ASYNC109
+async def _in_time(waiters: Waiters, ids: Sequence[int], timeout: float | None) -> list[Job]:
     try:
         async with asyncio.timeout(timeout):
             return await waiters.ended(ids)
     except TimeoutError as error:
         what = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
-        raise JobTimeout(
-            f"{what} had not ended after {timeout} s; it goes on, wait_for waits again"
-        ) from error
+        raise JobTimeout(f"{what} had not ended after {timeout} s; it goes on, wait_for waits again") from error
 
 
 def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[str, Any]) -> EnqueueParams:

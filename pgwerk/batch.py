@@ -53,9 +53,7 @@ class Batcher:
     def _take(self) -> list[_Entry]:
         """The next ones, without those whose caller has gone."""
         taken, self._pending = self._pending[:MOST_AT_ONCE], self._pending[MOST_AT_ONCE:]
-        return [entry for entry in taken if not entry.answer.done()] or (
-            self._take() if self._pending else []
-        )
+        return [entry for entry in taken if not entry.answer.done()] or (self._take() if self._pending else [])
 
     async def _send(self, session: Session, batch: Sequence[_Entry]) -> None:
         """A batch that the server refuses is halved until the culprit stands alone."""

@@ -32,9 +32,7 @@ class WerkConfig:
         None,
         "seconds between two looks for work without a notification (unset: 10, or 1 where none can be heard)",
     )
-    heartbeat_interval: float = _setting(
-        2.0, "seconds between two beats; after five without one a worker is dead"
-    )
+    heartbeat_interval: float = _setting(2.0, "seconds between two beats; after five without one a worker is dead")
     sweep_interval: float = _setting(5.0, "seconds between two rounds of maintenance")
     shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM")
 
@@ -59,9 +57,7 @@ def environ_name(setting: str) -> str:
 def _parsed(name: str, text: str, hint: Any) -> Any:
     try:
         if hint is bool:
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
-                text.lower()
-            ]
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
         if hint is int:
             return int(text)
         if hint in (float, float | None):

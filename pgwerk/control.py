@@ -49,14 +49,12 @@ class Control:
         offset: int = 0,
     ) -> list[Job]:
         """Newest first. The next page is the one `before` the last job of this one."""
-        filters = {"queue": queue, "function": function, "key": key}
-        page = {
-            "before": None if before is None else _number(before),
-            "limit": _count(limit),
-            "offset": offset,
-        }
+        listed = self._control.list_jobs(
+            queue=queue, status=_status(status), function=function, key=key,
+            before=None if before is None else _number(before), limit=_count(limit), offset=offset,
+        )  # fmt: skip
         async with self._session() as session:
-            rows = await session.run(self._control.list_jobs(status=_status(status), **filters, **page))
+            rows = await session.run(listed)
         return [Job.from_row(row, self.serializer) for row in rows]
 
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
@@ -88,9 +86,7 @@ def _number(job: Job | int | str) -> int:
     try:
         return job_id(job)
     except ValueError as error:
-        raise InvalidOption(
-            f"a job is named by its Job, its number, or that as a text, got {job!r:.80}"
-        ) from error
+        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
 
 
 def _status(status: JobStatus | str | None) -> str | None:

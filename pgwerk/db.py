@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
     from typing import TypeAlias
 
-    from psycopg.abc import Buffer
+    from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult
     from psycopg_pool import AsyncConnectionPool
 
-    Steps: TypeAlias = Generator[waiting.Wait, waiting.Ready, "T"]
+    Steps: TypeAlias = PQGen["T"]
     Framing: TypeAlias = Callable[[Sequence["Call[Any]"]], Sequence["Call[Any]"]]
     Connect: TypeAlias = Callable[[], Awaitable[AsyncConnection[Any]]]
 
@@ -91,9 +91,10 @@ class Disconnected(ServerUnreachable):
 def conninfo(dsn: str) -> str:
     """The DSN, with timeouts where it says nothing of them."""
     try:
-        return make_conninfo(**(NETWORK_DEFAULTS | conninfo_to_dict(dsn)))
+        given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise InvalidOption(f"not a DSN that Postgres understands: {str(error).strip()}") from error
+    return make_conninfo(dsn, **{name: value for name, value in NETWORK_DEFAULTS.items() if name not in given})
 
 
 class Session:
@@ -108,7 +109,8 @@ class Session:
 
     async def settle_in(self) -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
-        what frames each transaction elsewhere is said once."""
+        what frames each transaction elsewhere is said once.
+        """
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False))
@@ -160,9 +162,7 @@ class Session:
             self.close()
             raise
 
-    def _transactions(
-        self, transactions: Sequence[Sequence[Call[Any]]]
-    ) -> Steps[list[list[Any] | psycopg.Error]]:
+    def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
         answers = yield from self._exchange(transactions, self._framed)
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
@@ -172,9 +172,7 @@ class Session:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
         if self._is_own:
             return calls
-        begin, pin, commit = (
-            self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit")
-        )
+        begin, pin, commit = (self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit"))
         pins = [pin] if any(call.statement.is_pinned for call in calls) else []
         return [begin, *pins, *calls, commit]
 
@@ -193,7 +191,8 @@ class Session:
         self, groups: Sequence[Sequence[Call[Any]]], framed: Framing
     ) -> Steps[list[list[Any] | psycopg.Error]]:
         """Sends all of it, then reads all of it: one round trip. The first answers are read into Python while the
-        server is still at work on the next."""
+        server is still at work on the next.
+        """
         pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
         pgconn.enter_pipeline_mode()
         sent = []
@@ -205,7 +204,7 @@ class Session:
         for calls, group in zip(groups, sent, strict=True):
             results = []
             for prepared in group:
-                results.append((yield from self._receive(prepared, deadline)))
+                results.append((yield from self._receive(prepared, deadline)))  # noqa: PERF401 - no yield in a comprehension
             yield from _next(pgconn, deadline)
             answers.append(_answers(calls, results))
         pgconn.exit_pipeline_mode()
@@ -260,8 +259,7 @@ class Database:
         connect: Connect | None = None,
     ) -> None:
         self.schema = schema
-        self._conninfo = conninfo(pool.conninfo if pool and not dsn else dsn)
-        self._options: dict[str, Any] = dict(pool.kwargs or {}) | {"autocommit": True} if pool else {}
+        self._conninfo = conninfo(dsn or _dsn_of(pool))
         self._pool = pool
         self._connect = connect
 
@@ -270,7 +268,7 @@ class Database:
         try:
             if self._connect is not None:
                 return await self._connect()
-            return await AsyncConnection.connect(self._conninfo, **{"autocommit": True} | self._options)
+            return await AsyncConnection.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise ServerUnreachable(_unreachable(self._conninfo, error)) from error
 
@@ -382,6 +380,17 @@ def _check(deadline: float) -> None:
 def _received(pgconn: PGconn) -> Generator[str]:
     while (notification := pgconn.notifies()) is not None:
         yield notification.extra.decode()
+
+
+def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
+    """A worker keeps connections of its own beside the pool, to the same database."""
+    if pool is None:
+        return ""
+    if not isinstance(pool.conninfo, str):
+        raise InvalidOption(
+            "a pool whose conninfo is a function does not tell where it connects; give Werk the dsn too"
+        )
+    return pool.conninfo
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -327,6 +327,4 @@ def _ordinary_user() -> tuple[tuple[str, ...], int]:
     for prefix, uid in ways.items():
         if shutil.which(prefix[0]) and subprocess.call([*prefix, "true"], stderr=DEVNULL) == 0:  # noqa: S603
             return prefix, uid
-    raise EmbeddedError(
-        "Postgres refuses to run as root, and no way to be anyone else works: be an ordinary user"
-    )
+    raise EmbeddedError("Postgres refuses to run as root, and no way to be anyone else works: be an ordinary user")

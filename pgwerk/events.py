@@ -21,7 +21,7 @@ class Event:
 class WorkerStarted(Event):
     worker_id: int
     name: str
-    queues: tuple[str, ...]
+    queues: str
     concurrency: int
 
 
@@ -90,13 +90,21 @@ class AttemptFailed(Event):
     retry_in: float | None
     """Seconds; None: no attempt is left."""
 
+    @property
+    def next(self) -> str:
+        return "no attempt is left" if self.retry_in is None else f"next in {self.retry_in:.1f} s"
+
+    @property
+    def last_line(self) -> str:
+        return self.error.strip().rpartition("\n")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadStuck(Event):
     """A thread cannot be killed: its attempt is over, and the slot stays taken until it returns."""
 
     job_id: int
-    function: str
+    function: str | None
     timeout: float | None
 
 

@@ -48,7 +48,8 @@ class Decision:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is to be stored of an attempt, and the claim that must still stand for it. Without a worker: a job
-    that had not been claimed, wherever it waits."""
+    that had not been claimed, wherever it waits.
+    """
 
     job_id: int
     worker_id: int | None

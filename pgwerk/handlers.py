@@ -8,6 +8,7 @@ import sys
 import typing
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.context import Context
@@ -15,7 +16,6 @@ from pgwerk.errors import HandlerNotFound, InvalidOption, InvalidType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import ModuleType
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +63,31 @@ def _of_callable(function: Callable[..., Any]) -> Handler:
     try:
         found = _attribute(path)
     except HandlerNotFound as error:
-        raise InvalidOption(
-            f"{path} cannot be imported by a worker ({error}); make it a module's own name"
-        ) from error
+        raise InvalidOption(f"{path} cannot be imported by a worker ({error}); make it a module's own name") from error
     return _describe(path, found)
 
 
-def _path(function: Callable[..., Any]) -> str:
+def _path(function: object) -> str:
     name = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if not callable(function) or not isinstance(name, str) or not isinstance(module, str):
         raise InvalidType(
-            f"func must be a module-level function, a class or a static method, or its dotted path, got {function!r:.80}"
+            "func must be a module-level function, a class or a static method, or its dotted path, "
+            f"got {function!r:.80}"
         )
     if "<" in name:
         kind = "a lambda" if "<lambda>" in name else "a local function"
-        raise InvalidOption(
-            f"{kind} cannot be found by a worker, got {name}; make it a module-level function"
-        )
-    if inspect.ismethod(function) and not inspect.isclass(function.__self__):
-        raise InvalidOption(
-            f"a method needs its object, which a worker does not have, got {name}; use a function"
-        )
+        raise InvalidOption(f"{kind} cannot be found by a worker, got {name}; make it a module-level function")
+    owner = getattr(function, "__self__", None)  # of a method: its object; of a class method: the class
+    if owner is not None and not inspect.isclass(owner) and not inspect.ismodule(owner):
+        raise InvalidOption(f"a method needs its object, which a worker does not have, got {name}; use a function")
     return f"{_module_name(module)}.{name}"
 
 
 def _module_name(module: str) -> str:
     """`python -m pkg.mod` runs a module under another name: it is recorded under its own."""
     spec = getattr(sys.modules["__main__"], "__spec__", None) if module == "__main__" else None
-    return (
-        spec.name.removesuffix(".__main__") + ".__main__" * spec.name.endswith(".__main__")
-        if spec
-        else module
-    )
+    return spec.name.removesuffix(".__main__") + ".__main__" * spec.name.endswith(".__main__") if spec else module
 
 
 def _checked_path(path: str, option: str) -> str:
@@ -132,12 +124,8 @@ def _import(path: str) -> tuple[ModuleType, list[str]]:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise HandlerNotFound(f"importing {name} for {path} failed: {error}") from error
         except Exception as error:
-            raise HandlerNotFound(
-                f"importing {name} for {path} failed: {type(error).__name__}: {error}"
-            ) from error
-    raise HandlerNotFound(
-        f"there is no module {parts[0]} for {path} here; is the worker started in the right folder?"
-    )
+            raise HandlerNotFound(f"importing {name} for {path} failed: {type(error).__name__}: {error}") from error
+    raise HandlerNotFound(f"there is no module {parts[0]} for {path} here; is the worker started in the right folder?")
 
 
 def _missing(path: str, module: ModuleType, name: str) -> str:

@@ -73,9 +73,7 @@ class Job:
     def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
         """Columns that this version does not know are left alone: the schema may be ahead of the code."""
         values = {name: row[name] for name in _JOB if name in row}
-        return cls(
-            **_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"])
-        )
+        return cls(**_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"]))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,14 +97,12 @@ class JobExecution:
         return cls(**_decoded(values, serializer, ("result",)), status=ExecutionStatus(row["status"]))
 
 
-def job_id(job: Job | int | str) -> int:
+def job_id(job: object) -> int:
     """The number behind what a caller may say for a job; ValueError for what cannot be one."""
     if isinstance(job, Job):
         return job.id
-    if isinstance(job, bool) or not (
-        isinstance(job, int) or (isinstance(job, str) and job.strip().isdecimal())
-    ):
-        raise ValueError(job)
+    if isinstance(job, bool) or not isinstance(job, int | str):
+        raise ValueError(job)  # noqa: TRY004 - like the text that is no number
     return int(job)
 
 

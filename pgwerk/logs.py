@@ -4,12 +4,54 @@ from __future__ import annotations
 
 import json
 import logging
-from functools import singledispatch
+from logging import ERROR, INFO, WARNING
 
 from pgwerk import events
 from pgwerk.errors import InvalidOption
 
 logger = logging.getLogger("pgwerk")
+
+_LINES: dict[type[events.Event], tuple[int, str]] = {
+    events.WorkerStarted: (
+        INFO,
+        "worker {0.name} ({0.worker_id}) runs up to {0.concurrency} jobs at once from {0.queues}",
+    ),
+    events.WorkerStopping: (
+        INFO,
+        "worker {0.name} stops ({0.reason}); {0.running} running jobs get {0.patience:g} s to end",
+    ),
+    events.WorkerStopped: (INFO, "worker {0.name} has stopped ({0.reason})"),
+    events.WorkerDeclaredDead: (
+        WARNING,
+        "worker {0.name} has not beaten for {0.silent_for:.0f} s and counts as dead; its jobs are taken back",
+    ),
+    events.LivenessLost: (
+        ERROR,
+        "worker {0.name} was declared dead by others; its {0.running} running jobs are stopped, it starts anew",
+    ),
+    events.OutageBegan: (WARNING, "worker {0.name} has lost Postgres and tries again until it is back: {0.error}"),
+    events.OutageEnded: (INFO, "worker {0.name} has Postgres again after {0.seconds:.1f} s"),
+    events.ListenerDeaf: (
+        WARNING,
+        "worker {0.name} hears no notifications (is there a pooler in between?) and polls instead; say listen=False",
+    ),
+    events.LoopBlocked: (
+        WARNING,
+        "worker {0.name}: the event loop has been blocked for {0.seconds:.1f} s by\n{0.stack}",
+    ),
+    events.AttemptFailed: (
+        WARNING,
+        "job {0.job_id} ({0.function}) failed in attempt {0.attempt} of {0.max_attempts}, {0.next}: {0.last_line}",
+    ),
+    events.ThreadStuck: (
+        WARNING,
+        "the attempt of job {0.job_id} ({0.function}) is over, but its thread cannot be killed and keeps its slot",
+    ),
+    events.ClaimLost: (WARNING, "job {0.job_id} was taken from this worker; what it gave is not stored"),
+    events.ResultRefused: (ERROR, "the result of job {0.job_id} was refused by Postgres; the attempt fails: {0.error}"),
+    events.JobsRescued: (WARNING, "took back {0.requeued} jobs of dead workers; {0.failed} more had no attempt left"),
+    events.DutyFailed: (WARNING, "{0.duty} failed and will be tried again: {0.error}"),
+}
 
 
 def configure_logging(level: str = "info", format: str = "text") -> None:  # noqa: A002 - the name that users write
@@ -18,9 +60,7 @@ def configure_logging(level: str = "info", format: str = "text") -> None:  # noq
     if number is None or format not in ("text", "json"):
         raise InvalidOption(f"log level and format must be like info and text, got {level!r} and {format!r}")
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Json() if format == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
-    )
+    handler.setFormatter(_Json() if format == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(number)
     logger.propagate = False
@@ -28,116 +68,16 @@ def configure_logging(level: str = "info", format: str = "text") -> None:  # noq
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
+        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
 
-@singledispatch
 def _log(event: events.Event) -> None:
-    logger.debug("%r", event)
-
-
-@_log.register
-def _(event: events.WorkerStarted) -> None:
-    logger.info(
-        "worker %s (%d) runs up to %d jobs at once from %s",
-        event.name, event.worker_id, event.concurrency, ", ".join(event.queues),
-    )  # fmt: skip
-
-
-@_log.register
-def _(event: events.WorkerStopping) -> None:
-    logger.info(
-        "worker %s stops (%s); %d running jobs get %g s to end",
-        event.name,
-        event.reason,
-        event.running,
-        event.patience,
-    )
-
-
-@_log.register
-def _(event: events.WorkerStopped) -> None:
-    logger.info("worker %s has stopped (%s)", event.name, event.reason)
-
-
-@_log.register
-def _(event: events.WorkerDeclaredDead) -> None:
-    logger.warning("worker %s has not beaten for %.0f s and is dead to us; its jobs are taken back", event.name, event.silent_for)  # fmt: skip
-
-
-@_log.register
-def _(event: events.LivenessLost) -> None:
-    logger.error("worker %s was declared dead by others; its %d running jobs are stopped, it starts anew", event.name, event.running)  # fmt: skip
-
-
-@_log.register
-def _(event: events.OutageBegan) -> None:
-    logger.warning(
-        "worker %s has lost Postgres and tries again until it is back: %s", event.name, event.error
-    )
-
-
-@_log.register
-def _(event: events.OutageEnded) -> None:
-    logger.info("worker %s has Postgres again after %.1f s", event.name, event.seconds)
-
-
-@_log.register
-def _(event: events.ListenerDeaf) -> None:
-    logger.warning("worker %s hears no notifications (is there a pooler in between?) and polls instead; say listen=False", event.name)  # fmt: skip
-
-
-@_log.register
-def _(event: events.LoopBlocked) -> None:
-    logger.warning("worker %s: the event loop has been blocked for %.1f s by\n%s", event.name, event.seconds, event.stack)  # fmt: skip
-
-
-@_log.register
-def _(event: events.AttemptFailed) -> None:
-    what = "no attempt is left" if event.retry_in is None else f"next in {event.retry_in:.1f} s"
-    logger.warning(
-        "job %d (%s) failed in attempt %d of %d, %s: %s",
-        event.job_id, event.function, event.attempt, event.max_attempts, what, event.error.strip().rpartition("\n")[2],
-    )  # fmt: skip
-
-
-@_log.register
-def _(event: events.ThreadStuck) -> None:
-    logger.warning(
-        "the attempt of job %d (%s, timeout %s s) is over, but its thread cannot be killed: it keeps its slot until it returns",
-        event.job_id, event.function, event.timeout,
-    )  # fmt: skip
-
-
-@_log.register
-def _(event: events.ClaimLost) -> None:
-    logger.warning("job %d was taken from this worker; what it gave is not stored", event.job_id)
-
-
-@_log.register
-def _(event: events.ResultRefused) -> None:
-    logger.error(
-        "the result of job %d was refused by Postgres; the attempt fails: %s", event.job_id, event.error
-    )
-
-
-@_log.register
-def _(event: events.JobsRescued) -> None:
-    logger.warning("took back %d jobs of dead workers, %d had no attempt left", event.requeued + event.failed, event.failed)  # fmt: skip
-
-
-@_log.register
-def _(event: events.DutyFailed) -> None:
-    logger.warning(
-        "maintenance (%s) failed and will be tried again at the next round: %s", event.duty, event.error
-    )
+    level, line = _LINES[type(event)]
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", line.format(event))
 
 
 events.subscribe(_log)

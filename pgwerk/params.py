@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 LONGEST_NAME = 255  # characters
 PRIORITIES = range(-32768, 32768)
 MOST_ATTEMPTS = 2**31 - 1
-LONGEST_SECONDS = (
-    100 * 366 * 86400
-)  # a century; what lies beyond is a slip, and beyond Postgres's calendar in the end
+LONGEST_SECONDS = 100 * 366 * 86400  # a century; what lies beyond is a slip, and beyond Postgres's calendar in the end
 
 Seconds = int | float | timedelta
 
@@ -194,9 +192,7 @@ def _when(delay: Seconds | None, at: datetime | None) -> dict[str, float | str |
     if at is not None and not isinstance(at, datetime):
         raise InvalidType(f"_at must be a datetime, got {at!r:.80}")
     if at is not None and at.utcoffset() is None:
-        raise InvalidOption(
-            f"_at must know its time zone, got the naive {at.isoformat()}; add tzinfo=timezone.utc"
-        )
+        raise InvalidOption(f"_at must know its time zone, got the naive {at.isoformat()}; add tzinfo=timezone.utc")
     return {
         "delay": None if delay is None else _seconds("_delay", delay, least=0),
         "at": None if at is None else at.isoformat(),

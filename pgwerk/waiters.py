@@ -103,9 +103,7 @@ class Waiters:
         ended = await session.run(self._control.ended_of(list(candidates)))
         if not ended:
             return
-        rows, _ = await session.transact(
-            self._control.get_jobs(list(ended)), self._control.stop_waiting(list(ended))
-        )
+        rows, _ = await session.transact(self._control.get_jobs(list(ended)), self._control.stop_waiting(list(ended)))
         jobs = {row["id"]: Job.from_row(row, self._serializer) for row in rows}
         for job_id in ended:
             for future in self._waiting.pop(job_id, []):

@@ -88,9 +88,7 @@ def _read(name: str) -> str:
 def _parse(catalogue: str, schema: str) -> Iterator[Statement]:
     _, *pieces = _NAME.split(in_schema(_read(f"{catalogue}.sql"), schema))
     for name, body in zip(pieces[::2], pieces[1::2], strict=True):
-        yield _statement(
-            name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED
-        )
+        yield _statement(name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED)
 
 
 def _without_remarks(body: str) -> str:

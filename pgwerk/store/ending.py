@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class EndingStore(Catalogue):
     def end(self, outcomes: Sequence[Outcome]) -> list[Call[set[int]]]:
         """What ends these attempts: a statement for the jobs that end with them, another for those that come back,
-        each only where there are some. The answers: the jobs that were still where the outcome said."""
+        each only where there are some. The answers: the jobs that were still where the outcome said.
+        """
         back = [outcome for outcome in outcomes if outcome.returns]
         ended = [outcome for outcome in outcomes if not outcome.returns] if back else outcomes
         pairs = (("settle", ended), ("send_back", back))

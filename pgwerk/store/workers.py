@@ -27,9 +27,7 @@ class Beat(NamedTuple):
 
 
 class WorkerStore(Catalogue):
-    def register(
-        self, name: str, kind: str, queues: Sequence[str], concurrency: int, patience: float
-    ) -> Call[int]:
+    def register(self, name: str, kind: str, queues: Sequence[str], concurrency: int, patience: float) -> Call[int]:
         values = {"name": name, "kind": kind, "queues": as_json(queues), "concurrency": concurrency}
         return self._call("register_worker", lambda rows: int(rows[0]["id"]), patience=patience, **values)
 

@@ -38,9 +38,7 @@ class Running:
 class Attempts:
     """Of one life of a worker. `on_end` hears of every slot that became free and every outcome that is there."""
 
-    def __init__(
-        self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]) -> None:
         self._worker, self._worker_id, self._executor, self._on_end = worker, worker_id, executor, on_end
         self._running: dict[int, Running] = {}
         self._ahead: dict[int, Running] = {}
@@ -81,7 +79,8 @@ class Attempts:
 
     def start(self, row: Claimed, claim_no: int) -> None:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
-        under way goes on under the new claim."""
+        under way goes on under the new claim.
+        """
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
         if known is not None:
             known.row, known.claim_no = row, claim_no
@@ -144,14 +143,14 @@ class Attempts:
             return Verdict.RETURNED, await self._result(running), None
         except (HandlerNotFound, NotSerializable) as error:
             return Verdict.RAISED, None, str(error)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - an attempt's error, whatever it is
             if isinstance(error, asyncio.CancelledError) and running.is_interrupted:
                 return Verdict.INTERRUPTED, None, None
             return Verdict.RAISED, None, described(error)
 
     async def _result(self, running: Running) -> bytes | None:
         row, serializer = running.row, self._worker.app.serializer
-        if row.function is None:
+        if row.function is None or row.payload is None:
             raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
         handler, payload = find(row.function), serializer.loads(row.payload)
         args = (self._context(row), *payload["args"]) if handler.takes_context else payload["args"]
@@ -176,9 +175,7 @@ class Attempts:
             self._worker.app, self._worker, Job.from_row(row._asdict() | claimed, self._worker.app.serializer)
         )
 
-    def _outcome(
-        self, running: Running, verdict: Verdict, result: bytes | None, error: str | None
-    ) -> Outcome:
+    def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
         row = running.row
         attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals)
         decision = decide(verdict, attempt, random.random())  # noqa: S311

@@ -5,17 +5,13 @@ from __future__ import annotations
 import time
 from enum import Enum, auto
 
-FIRST_POLL = (
-    0.02  # seconds; a producer that could not see the announcement yet is through by one of the first polls
-)
+FIRST_POLL = 0.02  # seconds; a producer that could not see the announcement yet is through by one of the first polls
 BUSY = 1.0  # seconds of claims that found enough, after which notifications are only a cost
 
 
 class Phase(Enum):
     FEEDING = auto()  # there may be more: ask at once
-    CHECKING = (
-        auto()
-    )  # it looks as if there were nothing: ask once more and thoroughly, and say that one is idle
+    CHECKING = auto()  # it looks as if there were nothing: ask once more and thoroughly, and say that one is idle
     IDLE = auto()  # wait for a notification, a due time, or the next poll
 
 

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     Answers = list[Any] | psycopg.Error
 
 LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while there is work
-DUE_SLACK = (
-    60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
-)
+DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
 FULL_LOOK = 60.0  # look at all of them, once in so many seconds
 REST = 1.0  # seconds without claims after one that failed
 REFUSED = ("22", "23", "54")  # classes of errors that say: not this value, however often
@@ -101,9 +99,7 @@ class Exchange:
         looks = asks and self._is_time_to_look(thorough=thorough)
         parts = {
             "promote": self._promotion() if promotes else None,
-            "claim": self._claim(room, looks, announce, settles=bool(outcomes), thorough=thorough)
-            if asks
-            else None,
+            "claim": self._claim(room, looks, announce, settles=bool(outcomes), thorough=thorough) if asks else None,
             "settle": self._endings.end(outcomes),
         }
         sent = {name: calls for name, calls in parts.items() if calls}
@@ -157,9 +153,7 @@ class Exchange:
 
     def _read_claim(self, turn: Turn, answers: Answers, room: int, *, looks: bool) -> None:
         if isinstance(answers, psycopg.Error):
-            self._rests_until = (
-                time.monotonic() + REST
-            )  # what stops a claim must not stop the results behind it
+            self._rests_until = time.monotonic() + REST  # what stops a claim must not stop the results behind it
             events.emit(events.DutyFailed("claim", str(answers).strip()))
             return
         if looks:

@@ -10,6 +10,7 @@ over what was swept once nobody is left who could still put something there.
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk.params import PRIORITIES
@@ -90,15 +91,14 @@ class Lanes:
 
     def ask(self, *, thorough: bool) -> list[Range]:
         """The ranges of the next claim, in its order: priority first, then the queues by turns. A thorough claim
-        sweeps everything at once: it comes before a worker says that it is idle."""
+        sweeps everything at once: it comes before a worker says that it is idle.
+        """
         now = time.monotonic()
         width = END if thorough else min(WIDEST, int(PACE * (now - self._swept_at)))
         self._swept_at = now
         self._queues.append(self._queues.pop(0))
         order = sorted(self._lanes, key=lambda lane: (-lane[1], self._queues.index(lane[0])))
-        self._asked = [
-            (lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)
-        ]
+        self._asked = [(lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)]
         return [each for _, each in self._asked]
 
     def gaps(self) -> list[Gap]:
@@ -107,9 +107,7 @@ class Lanes:
         for queue in self._queues:
             known = sorted(priority for name, priority in self._lanes if name == queue)
             bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
-            found += [
-                Gap(queue, low, high) for low, high in zip(bounds, bounds[1:], strict=False) if high - low > 1
-            ]
+            found += [Gap(queue, low, high) for low, high in pairwise(bounds) if high - low > 1]
         return found
 
     def learn(self, rows: Sequence[Claimed], *, filled: bool) -> None:

@@ -58,14 +58,15 @@ class Life:
         self._exchange = Exchange(self._database, Lanes(worker.queues), self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look)
         await self._exchange.connect()
-        events.emit(events.WorkerStarted(self.id, self.name, tuple(worker.queues), worker.concurrency))
+        events.emit(events.WorkerStarted(self.id, self.name, ", ".join(worker.queues), worker.concurrency))
 
     async def run(self) -> None:
         """Until the worker is to stop and nothing is under way, or until it is lost."""
         async with self._services():
+            await self._rest()
             while not self._is_over():
-                await self._rest()
                 await self._take_turn()
+                await self._rest()
             if not self.is_lost:
                 await self._retire()
 
@@ -139,9 +140,7 @@ class Life:
 
     async def _rest(self) -> None:
         """Until there is something to say to the database, or the loop is to end."""
-        while not (
-            self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())
-        ):
+        while not (self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())):
             self._pulse.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._rest_seconds()):
@@ -170,9 +169,7 @@ class Life:
         try:
             await self._find_orphans()
             outcomes = self._attempts.take_outcomes()
-            turn = await self._exchange.take_turn(
-                outcomes, room, thorough=self._cadence.is_checking, announce=announce
-            )
+            turn = await self._exchange.take_turn(outcomes, room, thorough=self._cadence.is_checking, announce=announce)
         except ServerUnreachable as error:
             self._attempts.give_back(outcomes)
             self._resent |= {outcome.claim for outcome in outcomes}

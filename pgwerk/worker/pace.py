@@ -1,5 +1,6 @@
 """How far ahead of its free slots a worker may claim: only as far as the pace of the last jobs promises a start at
-once. Short jobs then run while their results and the next jobs travel; long ones are never claimed ahead."""
+once. Short jobs then run while their results and the next jobs travel; long ones are never claimed ahead.
+"""
 
 from __future__ import annotations
 

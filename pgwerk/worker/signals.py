@@ -17,7 +17,8 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 @contextlib.contextmanager
 def stop_signals(stop: Callable[[str], None]) -> Iterator[None]:
     """While inside, the signals call `stop` with their names; afterwards they do what they did before. A thread that
-    is not the main one gets no signals, and has none to handle."""
+    is not the main one gets no signals, and has none to handle.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -73,7 +73,8 @@ class AsyncWorker:
 
     async def run(self) -> None:
         """Until SIGTERM, SIGINT, `stop()`, or the cancellation of this task; then what runs gets `shutdown_timeout`
-        to end, and what has not ended goes back to the queue. A second signal cuts that short."""
+        to end, and what has not ended goes back to the queue. A second signal cuts that short.
+        """
         main = asyncio.create_task(self._run())
         cancelled = False
         while not main.done():
@@ -95,9 +96,7 @@ class AsyncWorker:
             return
         self._stop_reason = reason
         if self._life is not None:
-            events.emit(
-                events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout)
-            )
+            events.emit(events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout))
             self._life.look()
         asyncio.get_running_loop().call_later(self.shutdown_timeout, self._cut_short)
 
@@ -153,6 +152,6 @@ def _queues(queues: Sequence[str] | None) -> list[str]:
     if isinstance(queues, str):
         raise InvalidType(f"queues must be a list of names, got the text {queues!r}")
     names = list(dict.fromkeys(["default"] if queues is None else queues))
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if not names or not all(names):
         raise InvalidOption(f"queues must be at least one name, got {queues!r}")
     return names

@@ -272,19 +272,23 @@ async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any):
         "insert into worker (name, kind, queues, concurrency, patience, state, ended_at) "
         "values ('gone:1', 'AsyncWorker', '{default}', 1, 10, 'dead', now())"
     )
-    query("insert into active (job_id, worker_id, claim_no, attempt) select job_id, (select max(id) from worker), 1, 1 from ready")
+    query(
+        "insert into active (job_id, worker_id, claim_no, attempt) select job_id, (select max(id) from worker), 1, 1 from ready"
+    )
     query("delete from ready")
     await Maintenance(app.database, 60).tick()
     assert query("select job_id, attempt from ready") == [(retried.id, 2)]
     failed = await app.get_job(last)
     assert (failed.status, failed.error, failed.attempts) == (JobStatus.Failed, "worker gone:1 lost", 1)
-    ((first,), ) = [[each.error for each in await app.get_executions(retried)]]
+    ((first,),) = [[each.error for each in await app.get_executions(retried)]]
     assert first == "worker gone:1 lost"
     await burst(app)
     assert (await app.get_job(retried)).result == 4
 
 
-async def test_a_worker_that_was_declared_dead_stores_nothing_and_starts_anew(app: Werk, query: Any, heard: list[events.Event]):
+async def test_a_worker_that_was_declared_dead_stores_nothing_and_starts_anew(
+    app: Werk, query: Any, heard: list[events.Event]
+):
     global STARTED
     STARTED = asyncio.Event()
     job = await app.enqueue(refuse_to_die, _retry=2)

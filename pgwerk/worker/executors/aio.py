@@ -19,15 +19,14 @@ class AioExecutor:
     def __init__(self, concurrency: int) -> None:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgwerk")
 
-    async def run(
-        self, call: Callable[[], Any], timeout: float | None, *, is_async: bool, on_stuck: Stuck
-    ) -> Any:  # noqa: ASYNC109
+    async def run(self, call: Callable[[], Any], timeout: float | None, *, is_async: bool, on_stuck: Stuck) -> Any:
         """What the handler returns or raises; `JobTimeout` after so many seconds. A thread that is still running then
-        is handed to `on_stuck`: it cannot be killed."""
+        is handed to `on_stuck`: it cannot be killed.
+        """
         result = call() if is_async else await self._in_thread(call, timeout, on_stuck)
         return await _in_time(result, timeout) if asyncio.iscoroutine(result) else result
 
-    async def _in_thread(self, call: Callable[[], Any], timeout: float | None, on_stuck: Stuck) -> Any:  # noqa: ASYNC109
+    async def _in_thread(self, call: Callable[[], Any], timeout: float | None, on_stuck: Stuck) -> Any:
         running = asyncio.wrap_future(self._threads.submit(contextvars.copy_context().run, _caught, call))
         try:
             done, _ = await asyncio.wait([running], timeout=timeout)
@@ -55,7 +54,7 @@ def _caught(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-async def _in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+async def _in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
     if timeout is None:
         return await coroutine
     try:

@@ -44,7 +44,8 @@ class Watch:
 
     def look(self, pulses: Iterable[Pulse], asked: float, heard: float) -> list[tuple[Pulse, float]]:
         """Those whose beat has been the same for too long, and for how many seconds. Only the time from hearing a
-        beat to asking again counts: an observer that was itself held up in between has not observed anything."""
+        beat to asking again counts: an observer that was itself held up in between has not observed anything.
+        """
         seen = self._seen
         self._seen = {
             pulse.worker_id: old
@@ -58,7 +59,8 @@ class Watch:
 
 class Beat:
     """Of one worker: `on_lost` is called on the worker's loop when others have declared it dead, `on_dead` when it
-    has declared another one dead."""
+    has declared another one dead.
+    """
 
     def __init__(
         self, database: Database, worker_id: int, name: str, interval: float,
@@ -127,7 +129,7 @@ class Beat:
         silent_for = time.monotonic() - self._called_at
         if silent_for >= BLOCKED and not self._is_blocked:
             self._is_blocked = True
-            frame = sys._current_frames().get(self._worker_thread)
+            frame = sys._current_frames().get(self._worker_thread)  # noqa: SLF001 - documented, if oddly named
             stack = "".join(traceback.format_stack(frame)).rstrip() if frame else "(the thread is gone)"
             events.emit(events.LoopBlocked(self._name, silent_for, stack))
 
@@ -135,7 +137,7 @@ class Beat:
         self._called_at = None
 
     async def _sleep(self, seconds: float) -> None:
-        """In slices: a stop does not wait for the next beat."""
+        """In slices, as the stop comes from another thread."""
         until = time.monotonic() + seconds
-        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(left, 0.1))

@@ -1,5 +1,6 @@
 """Hearing of new jobs. A notification is a hint, polling is the truth: a listener that hears nothing (a pooler in
-between, a connection that died silently) finds out by a round trip to itself, and then says so once."""
+between, a connection that died silently) finds out by a round trip to itself, and then says so once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ READY, PING = "ready ", "ping "
 
 class Listener:
     """`is_listening` is true while it is proven that notifications arrive; `on_change` is called when it changes,
-    `on_ready` when a job has come for one of the queues."""
+    `on_ready` when a job has come for one of the queues.
+    """
 
     def __init__(
         self, database: Database, name: str, queues: Collection[str],

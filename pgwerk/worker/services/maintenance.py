@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 class Maintenance:
     """Runs in every worker, over short connections of its own, so that it never holds up a claim. Any number may do
-    the same at once: every ending is guarded by what it must still find."""
+    the same at once: every ending is guarded by what it must still find.
+    """
 
     def __init__(self, database: Database, interval: float) -> None:
         self._database, self._interval = database, interval
