@@ -104,7 +104,7 @@ class Session:
         self.pgconn: PGconn = connection.pgconn
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
-        self._is_own = False
+        self.is_own = False
         self._prepared: set[str] = set()
 
     async def settle_in(self) -> None:
@@ -114,7 +114,7 @@ class Session:
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False))
-            self._is_own = True
+            self.is_own = True
 
     async def transact(self, *calls: Call[Any]) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
@@ -170,7 +170,7 @@ class Session:
 
     def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
-        if self._is_own:
+        if self.is_own:
             return calls
         begin, pin, commit = (self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit"))
         pins = [pin] if any(call.statement.is_pinned for call in calls) else []
@@ -214,7 +214,7 @@ class Session:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
         name, text = call.statement.name, call.statement.text
         values = [_wire(value) for value in call.values]
-        if not self._is_own:
+        if not self.is_own:
             self.pgconn.send_query_params(text.encode(), values, result_format=_BINARY)
             return None
         fresh = name not in self._prepared

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pgwerk.serializers import Serializer
 
 POLL = 1.0  # seconds between two looks at everything that is waited for
+POLL_POOLED = 0.2  # where a pooler stands in between and no notification can be heard
 LINGER = 5.0  # seconds that the connection outlives its last waiter, as the next one is often near
 ENDED = "ended "
 
@@ -86,11 +87,12 @@ class Waiters:
             self._listening.set()
             polled = time.monotonic()
             await self._collect(session, self._waiting)
+            poll = POLL if session.is_own else POLL_POOLED
             while self._waiting or time.monotonic() - self._idle_since < LINGER:
-                heard = await session.notifications(POLL)
+                heard = await session.notifications(poll)
                 ids = {int(text.removeprefix(ENDED)) for text in heard if text.startswith(ENDED)}
                 await self._collect(session, ids & self._waiting.keys())
-                if time.monotonic() - polled >= POLL and self._waiting:
+                if time.monotonic() - polled >= poll and self._waiting:
                     polled = time.monotonic()
                     await self._collect(session, self._waiting)
         finally:

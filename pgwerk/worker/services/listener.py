@@ -68,8 +68,11 @@ class Listener:
             session.close()
 
     async def _hears_itself(self, session: Session) -> bool:
+        """From another connection: a server tells a session of its own notifications at once, even where a pooler would
+        never bring it those of others."""
         token = secrets.token_hex(4)
-        await session.single(self._store.ping(token))
+        async with self._database.session() as another:
+            await another.single(self._store.ping(token))
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
         while (left := until - loop.time()) > 0:
