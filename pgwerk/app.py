@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg import AsyncConnection
@@ -23,7 +22,7 @@ from pgwerk.store.enqueue import EnqueueStore, Inserted
 from pgwerk.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from psycopg_pool import AsyncConnectionPool
@@ -53,12 +52,9 @@ class Werk(Control):
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> None:
-        given: dict[str, Any] = {
-            "dsn": dsn, "schema": schema, "auto_migrate": auto_migrate,
-            "log_level": log_level, "log_format": log_format,
-        }  # fmt: skip
-        given = {name: value for name, value in given.items() if value is not None}
-        self.config = replace(config, **given) if config else WerkConfig.from_env(**given)
+        self.config = (config or WerkConfig.from_env()).changed(
+            dsn=dsn, schema=schema, auto_migrate=auto_migrate, log_level=log_level, log_format=log_format
+        )
         self.serializer = serializer or JSONSerializer()
         self._pool, self._connect = pool, connect
         self._database: Database | None = None
@@ -89,11 +85,15 @@ class Werk(Control):
         async with self._connecting:
             if self._database is not None:
                 return
-            database = Database(await self._resolve(), self.config.schema, self._pool, self._connect)
+            database = await self.reach()
             if self.config.auto_migrate:
                 await migrate.migrate(database)
             await migrate.check(database)
             self._database = database
+
+    async def reach(self) -> Database:
+        """The database, whatever its schema; an embedded server runs until `disconnect()`."""
+        return Database(await self._resolve(), self.config.schema, self._pool, self._connect)
 
     async def disconnect(self) -> None:
         waiters = self._waiters.pop(asyncio.get_running_loop(), None)
@@ -181,9 +181,7 @@ class Werk(Control):
         number = (await self.get_job(job)).id
         waiters = self._waiters_here()
         await waiters.listen()
-        async with self._session() as session:
-            await session.run(self._control.wait_for(number, timeout or LONGEST_WAIT))
-        (ended,) = await _in_time(waiters, [number], timeout)
+        (ended,) = await _in_time(waiters.ended([number], watch_for=timeout or LONGEST_WAIT), [number], timeout)
         return ended
 
     async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
@@ -198,7 +196,8 @@ class Werk(Control):
             raise InvalidOption(
                 f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
             )
-        return await _in_time(waiters, [each.id for each in inserted], timeout)
+        ids = [each.id for each in inserted]
+        return await _in_time(waiters.ended(ids), ids, timeout)
 
     async def _insert(self, spec: Spec, connection: AsyncConnection[Any] | None) -> Inserted:
         """A key may have to wait for somebody's open transaction: a keyed job travels alone."""
@@ -264,10 +263,10 @@ def _result(job: Job) -> Any:
     return job.result
 
 
-async def _in_time(waiters: Waiters, ids: Sequence[int], timeout: float | None) -> list[Job]:
+async def _in_time(ended: Awaitable[list[Job]], ids: Sequence[int], timeout: float | None) -> list[Job]:
     try:
         async with asyncio.timeout(timeout):
-            return await waiters.ended(ids)
+            return await ended
     except TimeoutError as error:
         what = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
         raise JobTimeout(f"{what} had not ended after {timeout} s; it goes on, wait_for waits again") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from pgwerk.errors import InvalidOption
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 PREFIX = "PGWERK_"
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"text": text})
+def _setting(default: Any, text: str, *, least: float | None = None) -> Any:
+    return field(default=default, metadata={"text": text, "least": least})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +26,26 @@ class WerkConfig:
     auto_migrate: bool = _setting(True, "bring the schema up to date when an app connects")
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text or json")
-    concurrency: int = _setting(10, "jobs that one worker runs at once")
-    processes: int = _setting(1, "worker processes")
+    concurrency: int = _setting(10, "jobs that one worker runs at once", least=1)
+    processes: int = _setting(1, "worker processes", least=1)
     listen: bool = _setting(True, "hear of new jobs by LISTEN (off: by polling alone)")
     poll_interval: float | None = _setting(
         None,
         "seconds between two looks for work without a notification (unset: 10, or 1 where none can be heard)",
+        least=0.01,
     )
-    heartbeat_interval: float = _setting(2.0, "seconds between two beats; after five without one a worker is dead")
-    sweep_interval: float = _setting(5.0, "seconds between two rounds of maintenance")
-    shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM")
+    heartbeat_interval: float = _setting(
+        2.0, "seconds between two beats; after five without one a worker is dead", least=0.05
+    )
+    sweep_interval: float = _setting(5.0, "seconds between two rounds of maintenance", least=0.1)
+    shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM", least=0)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, least = getattr(self, setting.name), setting.metadata["least"]
+            if least is not None and value is not None and not (least <= value < math.inf):
+                name = environ_name(setting.name)
+                raise InvalidOption(f"{name} (the setting {setting.name}) must be at least {least:g}, got {value}")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **explicit: Any) -> Self:
@@ -47,7 +58,11 @@ class WerkConfig:
             for setting in fields(cls)
             if environ_name(setting.name) in environment
         }
-        return cls(**found | {name: value for name, value in explicit.items() if value is not None})
+        return cls(**found).changed(**explicit)
+
+    def changed(self, **given: Any) -> Self:
+        """With what is given; None means that nothing is said of it."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 def environ_name(setting: str) -> str:

@@ -45,6 +45,7 @@ NETWORK_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
     "application_name": "pgwerk",
+    "client_encoding": "utf8",
 }
 DEADLINE = 30.0  # seconds for a conversation: a proxy that still acknowledges defeats every network timeout
 _LOOK = 1.0  # seconds between two looks at the deadline

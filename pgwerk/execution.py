@@ -22,7 +22,8 @@ class Verdict(Enum):
     RETURNED = auto()
     RAISED = auto()
     LOST = auto()  # its worker died
-    INTERRUPTED = auto()  # the worker stops, or the job had not started yet
+    INTERRUPTED = auto()  # the worker stops
+    UNSTARTED = auto()  # claimed, and handed back before it began
     EXPIRED = auto()  # not started within its `_ttl`
     CANCELLED = auto()
 
@@ -39,7 +40,7 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Decision:
     status: str
-    """complete, failed, aborted; retry (uses up the attempt); back (does not)."""
+    """complete, failed, aborted; retry (uses up the attempt); back and unstarted (do not)."""
 
     delay: float = 0.0
     """Seconds before the next attempt."""
@@ -69,7 +70,7 @@ class Outcome:
     @property
     def returns(self) -> bool:
         """The job does not end with this attempt."""
-        return self.status in ("retry", "back")
+        return self.status in ("retry", "back", "unstarted")
 
     def wire(self) -> dict[str, Any]:
         return {
@@ -91,6 +92,8 @@ def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
             return Decision("complete")
         case Verdict.INTERRUPTED:
             return Decision("back")
+        case Verdict.UNSTARTED:
+            return Decision("unstarted")
         case Verdict.EXPIRED | Verdict.CANCELLED:
             return Decision("aborted")
         case Verdict.RAISED | Verdict.LOST if attempt.number >= attempt.max_attempts:

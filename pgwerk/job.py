@@ -101,8 +101,8 @@ def job_id(job: object) -> int:
     """The number behind what a caller may say for a job; ValueError for what cannot be one."""
     if isinstance(job, Job):
         return job.id
-    if isinstance(job, bool) or not isinstance(job, int | str):
-        raise ValueError(job)  # noqa: TRY004 - like the text that is no number
+    if isinstance(job, bool) or not isinstance(job, int | str) or int(job) not in _IDS:
+        raise ValueError(job)
     return int(job)
 
 
@@ -113,5 +113,6 @@ def _decoded(values: dict[str, Any], serializer: Serializer, names: tuple[str, .
     return values
 
 
+_IDS = range(1, 2**63)
 _JOB = tuple(field.name for field in fields(Job) if field.name != "status")
 _EXECUTION = tuple(field.name for field in fields(JobExecution) if field.name != "status")

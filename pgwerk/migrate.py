@@ -30,6 +30,8 @@ async def migrate(database: Database) -> list[Migration]:
         return []
     store = SchemaStore(database.schema)
     async with database.loan() as connection, connection.transaction():
+        await run_on(connection, store.read_committed())
+        await run_on(connection, store.take_time())
         await run_on(connection, store.lock())
         missing = await _missing(connection, store)
         if missing and not (await run_on(connection, store.found())).schema:
@@ -38,6 +40,13 @@ async def migrate(database: Database) -> list[Migration]:
             await connection.execute(migration.text.encode())
             await run_on(connection, store.record(migration, _serves(migration)))
     return missing
+
+
+async def version(database: Database) -> int:
+    """0: there is no schema yet."""
+    async with database.loan() as connection:
+        found, _ = await _version(connection, SchemaStore(database.schema))
+    return found
 
 
 async def check(database: Database) -> None:

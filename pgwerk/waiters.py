@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 POLL = 1.0  # seconds between two looks at everything that is waited for
 POLL_POOLED = 0.2  # where a pooler stands in between and no notification can be heard
 LINGER = 5.0  # seconds that the connection outlives its last waiter, as the next one is often near
+MOST_HEARD = 100_000
 ENDED = "ended "
 
 
@@ -37,26 +38,40 @@ class Waiters:
         self._waiting: dict[int, list[asyncio.Future[Job]]] = defaultdict(list)
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
+        self._heard: set[int] = set()  # ends of jobs whose enqueue has not come back yet
         self._idle_since = time.monotonic()
 
     async def listen(self) -> None:
         """Returns when ends are heard: whatever is enqueued from now on cannot end unnoticed."""
         self._idle_since = time.monotonic()
+        self._heard.clear()
         if self._listener is None or self._listener.done():
             self._listening.clear()
             self._listener = asyncio.create_task(self._run())
         await self._listening.wait()
 
-    async def ended(self, ids: Sequence[int]) -> list[Job]:
-        """The jobs as they ended, in order; `JobNotFound` for one that is gone."""
+    async def ended(self, ids: Sequence[int], *, watch_for: float | None = None) -> list[Job]:
+        """The jobs as they ended, in order; `JobNotFound` for one that is gone.
+
+        Jobs that were not enqueued as waited for are to be watched: for so many seconds their end is notified.
+        """
         futures = [asyncio.get_running_loop().create_future() for _ in ids]
         for job_id, future in zip(ids, futures, strict=True):
             self._waiting[job_id].append(future)
         try:
+            if watch_for is not None or not self._heard.isdisjoint(ids):
+                await self._look(ids, watch_for)
             return list(await asyncio.gather(*futures))
         finally:
             for job_id, future in zip(ids, futures, strict=True):
                 self._forget(job_id, future)
+
+    async def _look(self, ids: Sequence[int], watch_for: float | None) -> None:
+        """For what ended before anybody here had a name for it."""
+        async with self._database.session() as session:
+            if watch_for is not None:
+                await session.transact(*[self._control.wait_for(job_id, watch_for) for job_id in ids])
+            await self._collect(session, ids)
 
     async def close(self) -> None:
         if self._listener is not None:
@@ -91,6 +106,7 @@ class Waiters:
             while self._waiting or time.monotonic() - self._idle_since < LINGER:
                 heard = await session.notifications(poll)
                 ids = {int(text.removeprefix(ENDED)) for text in heard if text.startswith(ENDED)}
+                self._heard |= ids - self._waiting.keys() if len(self._heard) < MOST_HEARD else set()
                 await self._collect(session, ids & self._waiting.keys())
                 if time.monotonic() - polled >= poll and self._waiting:
                     polled = time.monotonic()

@@ -9,8 +9,6 @@ from pgwerk import migrate as migrations
 from pgwerk.app import Werk
 from pgwerk.cli.find import find_app
 from pgwerk.cli.settings import configure, setting_options
-from pgwerk.db import Database
-from pgwerk.store.schema import SchemaStore
 
 
 @click.command()
@@ -28,17 +26,13 @@ def migrate(app: str | None, *, plan: bool, **settings: Any) -> None:
 async def _migrate(app: Werk, *, plan: bool) -> list[str]:
     """What there is to say of it."""
     try:
-        database = Database(await app._resolve(), app.config.schema, app._pool, app._connect)  # noqa: SLF001
+        database = await app.reach()
         lacking = await (migrations.plan(database) if plan else migrations.migrate(database))
         if plan and lacking:
             return [f"-- {migration.name}\n{migration.text}" for migration in lacking]
         await migrations.check(database)
-        return [f"ran {migration.name}" for migration in lacking] or [await _nothing_to_do(database)]
+        version = await migrations.version(database)
+        done = f"nothing to do, the schema {database.schema!r} is at version {version}"
+        return [f"ran {migration.name}" for migration in lacking] or [done]
     finally:
         await app.disconnect()
-
-
-async def _nothing_to_do(database: Database) -> str:
-    async with database.session() as session:
-        version, _ = await session.run(SchemaStore(database.schema).version())
-    return f"nothing to do, the schema {database.schema!r} is at version {version}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, fields, replace
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
@@ -39,8 +39,7 @@ def setting_options(*names: str) -> Callable[[F], F]:
 
 def configure(app: Werk, settings: dict[str, Any]) -> None:
     """What the command line says beats the app's own settings."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    app.config = Werk(config=replace(app.config, **given)).config  # a Werk refuses what cannot work
+    app.config = Werk(config=app.config.changed(**settings)).config  # a Werk refuses what cannot work
 
 
 def _option(setting: Field[Any]) -> Callable[[F], F]:

@@ -7,7 +7,7 @@ the server: `:name` becomes `$1`, and the schema `pgwerk` becomes the app's own.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _SCHEMA = re.compile(r"\bpgwerk\b")
 _LONGEST_IDENTIFIER = 63
+_UNFIT = re.compile(r"^pg_|[\x00-\x1f'\"\\\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,11 @@ class Migration:
 
 def check_schema(schema: str) -> str:
     """The name as given; refuses what could not stand in a statement, quoted or as a text."""
-    if not schema or len(schema.encode()) > _LONGEST_IDENTIFIER or re.search(r"[\x00-\x1f'\"\\]", schema):
+    length = len(schema.encode("utf-8", "surrogatepass"))
+    if not 1 <= length <= _LONGEST_IDENTIFIER or _UNFIT.search(schema):
         raise InvalidOption(
             f"a schema's name has 1 to {_LONGEST_IDENTIFIER} bytes without quotes, backslashes or control "
-            f"characters, got {schema!r}"
+            f"characters, and does not start with pg_, got {schema!r}"
         )
     return schema
 
@@ -86,9 +88,10 @@ def _read(name: str) -> str:
 
 
 def _parse(catalogue: str, schema: str) -> Iterator[Statement]:
-    _, *pieces = _NAME.split(in_schema(_read(f"{catalogue}.sql"), schema))
+    _, *pieces = _NAME.split(_read(f"{catalogue}.sql"))
     for name, body in zip(pieces[::2], pieces[1::2], strict=True):
-        yield _statement(name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED)
+        statement = _statement(name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED)
+        yield replace(statement, text=in_schema(statement.text, schema))  # last: a name may look like a parameter
 
 
 def _without_remarks(body: str) -> str:

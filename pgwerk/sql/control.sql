@@ -1,7 +1,9 @@
 -- What people ask and do.
 
 -- name: get_jobs
-select * from pgwerk.jobs where id = any (:ids::bigint[]);
+select j.*
+from unnest(:ids::bigint[]) as wanted (id)
+cross join lateral (select * from pgwerk.jobs where jobs.id = wanted.id offset 0) j;
 
 -- name: list_jobs
 -- Newest first, from below `before` (an id): a page is cheap however far down it is.
@@ -44,8 +46,8 @@ where not exists (select from pgwerk.finished where job_id = :job_id::bigint);
 -- Those of the waited-for that have ended, or are gone altogether.
 select w.id as job_id
 from unnest(:ids::bigint[]) as w (id)
-where exists (select from pgwerk.finished f where f.job_id = w.id)
-    or not exists (select from pgwerk.job j where j.id = w.id);
+where exists (select from pgwerk.finished f where f.job_id = w.id offset 0)
+    or not exists (select from pgwerk.job j where j.id = w.id offset 0);
 
 -- name: stop_waiting
 delete from pgwerk.waiter where job_id = any (:ids::bigint[]);

@@ -11,17 +11,20 @@ with outcome as materialized (
 ),
 held as (
     delete from pgwerk.active a using outcome o
-    where a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
+    where a.job_id = any (array(select job_id from outcome))
+        and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
     returning a.job_id, o.status, a.attempt, a.worker_id, o.result, o.error, a.started_at
 ),
 unreadied as (
     delete from pgwerk.ready r using outcome o
-    where o.worker_id is null and r.job_id = o.job_id and (not o.expired or r.expires_at < now())
+    where r.job_id = any (array(select job_id from outcome where worker_id is null))
+        and o.worker_id is null and r.job_id = o.job_id and (not o.expired or r.expires_at < now())
     returning r.job_id, o.status, r.attempt - 1 as attempt, o.error
 ),
 unscheduled as (
     delete from pgwerk.scheduled s using outcome o
-    where o.worker_id is null and not o.expired and s.job_id = o.job_id
+    where s.job_id = any (array(select job_id from outcome where worker_id is null))
+        and o.worker_id is null and not o.expired and s.job_id = o.job_id
     returning s.job_id, o.status, s.attempt - 1 as attempt, o.error
 ),
 finished as (
@@ -35,20 +38,22 @@ finished as (
 )
 select
     job_id,
-    case when exists (select from pgwerk.waiter w where w.job_id = finished.job_id)
+    case when exists (select from pgwerk.waiter w where w.job_id = finished.job_id offset 0)
         then pg_notify(:channel, 'ended ' || job_id)
     end as called
 from finished;
 
 -- name: send_back
--- Ends attempts, not jobs: `retry` uses the attempt up, `back` does not. The same guard, the same answer.
+-- Ends attempts, not jobs: `retry` uses the attempt up, `back` does not, and `unstarted` can still expire. The same
+-- guard, the same answer.
 with outcome as materialized (
     select * from json_to_recordset(:outcomes::json) as o (
         job_id bigint, worker_id bigint, claim_no bigint, status text, delay double precision, error text)
 ),
 held as (
     delete from pgwerk.active a using outcome o
-    where a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
+    where a.job_id = any (array(select job_id from outcome))
+        and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
     returning a.job_id, a.worker_id, a.attempt, a.started_at, o.status, o.delay, o.error
 ),
 tried as (
@@ -56,12 +61,19 @@ tried as (
     select job_id, attempt, 'failed', worker_id, error, started_at from held where status = 'retry'
 ),
 returned as (
-    select h.job_id, h.attempt + (h.status = 'retry')::integer as attempt, h.delay, j.queue, j.priority
-    from held h join pgwerk.job j on j.id = h.job_id
+    select
+        h.job_id, h.attempt + (h.status = 'retry')::integer as attempt, h.delay, j.queue, j.priority,
+        case when h.status = 'unstarted' and h.attempt = 1 then j.expires_at end as expires_at
+    from held h
+    cross join lateral (
+        select queue, priority, coalesce(scheduled_at, enqueued_at) + ttl * interval '1 second' as expires_at
+        from pgwerk.job where id = h.job_id
+        offset 0
+    ) j
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, seq, job_id, attempt)
-    select queue, priority, pgwerk.front_seq(), job_id, attempt from returned where delay = 0
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, expires_at)
+    select queue, priority, pgwerk.front_seq(), job_id, attempt, expires_at from returned where delay = 0
     order by job_id
 ),
 set_aside as (

@@ -23,9 +23,7 @@ taken as (
     select job_id, :worker_id::bigint, :claim_no::bigint, attempt from candidate
 ),
 gone as (
-    delete from pgwerk.ready r
-    using candidate c
-    where r.queue = c.queue and r.priority = c.priority and r.seq = c.seq
+    delete from pgwerk.ready where job_id = any (array(select job_id from candidate))
 )
 select
     c.job_id, c.attempt, c.expires_at < now() as is_expired,
@@ -34,7 +32,7 @@ select
     j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, now() as started_at,
     case when :is_followed::boolean then set_config('synchronous_commit', 'off', true) end as durability
 from candidate c
-left join pgwerk.job j on j.id = c.job_id;
+left join lateral (select * from pgwerk.job where id = c.job_id offset 0) j on true;
 
 -- name: look
 -- What a claim cannot see: entries of a priority that no lane is for.

@@ -22,8 +22,8 @@ with due as materialized (
     for update skip locked
 ),
 gone as (
-    delete from pgwerk.scheduled s using due where s.job_id = due.job_id
-    returning s.job_id, s.due, s.queue, s.priority, s.attempt, s.ttl
+    delete from pgwerk.scheduled where job_id = any (array(select job_id from due))
+    returning job_id, due, queue, priority, attempt, ttl
 ),
 readied as (
     insert into pgwerk.ready (queue, priority, seq, job_id, attempt, expires_at)
@@ -42,7 +42,7 @@ select
     a.job_id, a.worker_id, a.claim_no, a.attempt, w.name as worker_name, j.max_attempts
 from pgwerk.active a
 left join pgwerk.worker w on w.id = a.worker_id
-left join pgwerk.job j on j.id = a.job_id
+left join lateral (select max_attempts from pgwerk.job where id = a.job_id offset 0) j on true
 where w.state is distinct from 'alive'
 order by a.job_id
 limit :batch::bigint;
@@ -50,7 +50,7 @@ limit :batch::bigint;
 -- name: expired
 select r.job_id, j.ttl
 from pgwerk.ready r
-join pgwerk.job j on j.id = r.job_id
+left join lateral (select ttl from pgwerk.job where id = r.job_id offset 0) j on true
 where r.expires_at < now()
 order by r.expires_at
 limit :batch::bigint;

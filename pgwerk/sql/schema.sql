@@ -11,6 +11,14 @@ select max(version) as version, max(serves) as serves from pgwerk.migration;
 -- name: create_schema
 create schema pgwerk;
 
+-- name: read_committed
+-- Whoever has waited for the lock must not look with a snapshot from before.
+set transaction isolation level read committed;
+
+-- name: take_time
+-- Whatever the role is allowed for a statement: a migration takes as long as it takes.
+select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
+
 -- name: migration_lock
 select pg_advisory_xact_lock(hashtextextended('migrate pgwerk', 0));
 

@@ -15,6 +15,7 @@ select
     set_config('statement_timeout', '20s', :is_local::boolean),
     set_config('lock_timeout', '10s', :is_local::boolean),
     set_config('idle_in_transaction_session_timeout', '20s', :is_local::boolean),
+    set_config('idle_session_timeout', '0', :is_local::boolean),
     set_config('enable_seqscan', 'off', :is_local::boolean),
     set_config('enable_bitmapscan', 'off', :is_local::boolean),
     set_config('enable_hashjoin', 'off', :is_local::boolean),

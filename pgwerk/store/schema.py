@@ -21,6 +21,12 @@ class SchemaStore(Catalogue):
     def version(self) -> Call[tuple[int, int]]:
         return self._call("schema_version", lambda rows: (rows[0]["version"] or 0, rows[0]["serves"] or 0))
 
+    def read_committed(self) -> Call[None]:
+        return self._call("read_committed", nothing)
+
+    def take_time(self) -> Call[None]:
+        return self._call("take_time", nothing)
+
     def lock(self) -> Call[None]:
         return self._call("migration_lock", nothing)
 

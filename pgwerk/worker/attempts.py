@@ -53,7 +53,7 @@ class Attempts:
     @property
     def room(self) -> int:
         """For so many more jobs: free slots, and those that will be free in a moment."""
-        return self._worker.concurrency + self.pace.ahead - len(self._running) - self._stuck - len(self._ahead)
+        return self._worker.config.concurrency + self.pace.ahead - len(self._running) - self._stuck - len(self._ahead)
 
     @property
     def patience(self) -> float | None:
@@ -78,19 +78,28 @@ class Attempts:
         self._outcomes[:0] = outcomes
 
     def start(self, row: Claimed, claim_no: int) -> None:
+        if not self._is_known(row, claim_no):
+            self._ahead[row.job_id] = Running(row, claim_no, time.monotonic())
+            self._launch()
+
+    def decline(self, row: Claimed, claim_no: int) -> None:
+        """It was claimed when the worker was told to stop."""
+        if not self._is_known(row, claim_no):
+            self._outcomes.append(self._outcome(Running(row, claim_no, 0), Verdict.UNSTARTED, None, None))
+
+    def _is_known(self, row: Claimed, claim_no: int) -> bool:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
         under way goes on under the new claim.
         """
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
-        if known is not None:
-            known.row, known.claim_no = row, claim_no
-            return
-        self._ahead[row.job_id] = Running(row, claim_no, time.monotonic())
-        self._launch()
+        if known is None:
+            return False
+        known.row, known.claim_no = row, claim_no
+        return True
 
     def _launch(self) -> None:
         """In the order of their claims, as many as there are slots."""
-        while self._ahead and len(self._running) + self._stuck < self._worker.concurrency:
+        while self._ahead and len(self._running) + self._stuck < self._worker.config.concurrency:
             job_id = next(iter(self._ahead))
             running = self._running[job_id] = self._ahead.pop(job_id)
             running.task = asyncio.create_task(self._run(running))
@@ -98,7 +107,7 @@ class Attempts:
     def hand_back(self) -> None:
         """What has not started goes back, without using up an attempt."""
         waiting, self._ahead = self._ahead, {}
-        self._outcomes += [self._outcome(each, Verdict.INTERRUPTED, None, None) for each in waiting.values()]
+        self._outcomes += [self._outcome(each, Verdict.UNSTARTED, None, None) for each in waiting.values()]
         self.pace.broken()
 
     def interrupt(self) -> None:

@@ -49,16 +49,16 @@ class Life:
     async def begin(self) -> None:
         """Registers: from here on others watch for its beat."""
         worker = self._worker
-        patience = worker.heartbeat_interval * BEATS_OF_PATIENCE
+        patience = worker.config.heartbeat_interval * BEATS_OF_PATIENCE
         register = WorkerStore(self._database.schema).register(
-            self.name, type(worker).__name__, worker.queues, worker.concurrency, patience
+            self.name, type(worker).__name__, worker.queues, worker.config.concurrency, patience
         )
         async with self._database.session() as session:
             self.id = await session.run(register)
         self._exchange = Exchange(self._database, Lanes(worker.queues), self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look)
         await self._exchange.connect()
-        events.emit(events.WorkerStarted(self.id, self.name, ", ".join(worker.queues), worker.concurrency))
+        events.emit(events.WorkerStarted(self.id, self.name, ", ".join(worker.queues), worker.config.concurrency))
 
     async def run(self) -> None:
         """Until the worker is to stop and nothing is under way, or until it is lost."""
@@ -91,12 +91,12 @@ class Life:
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
         worker, database = self._worker, self._database
-        maintenance = Maintenance(database, worker.sweep_interval)
+        maintenance = Maintenance(database, worker.config.sweep_interval)
         self._listener = Listener(database, self.name, worker.queues, self._wake, self._wake)
-        beat = Beat(database, self.id, self.name, worker.heartbeat_interval, self._lose, maintenance.nudge)
+        beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, maintenance.nudge)
         beat.start()
         tasks = [asyncio.create_task(maintenance.run())]
-        if worker.listen and not worker.burst:
+        if worker.config.listen and not worker.burst:
             tasks.append(asyncio.create_task(self._listener.run()))
         try:
             yield
@@ -126,7 +126,7 @@ class Life:
 
     @property
     def _poll_interval(self) -> float:
-        return self._worker.poll_interval or (POLL_LISTENING if self._listener.is_listening else POLL_DEAF)
+        return self._worker.config.poll_interval or (POLL_LISTENING if self._listener.is_listening else POLL_DEAF)
 
     def _wake(self) -> None:
         self._cadence.wake()
@@ -182,8 +182,9 @@ class Life:
             self._cadence.answered(found, more=turn.more, announced=announce, poll_interval=interval)
 
     def _digest(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
+        take = self._attempts.decline if self._worker.is_stopping else self._attempts.start
         for row in turn.claimed:
-            self._attempts.start(row, turn.claim_no)
+            take(row, turn.claim_no)
         self._attempts.give_back(turn.unsettled)
         for outcome, error in turn.refused:
             self._attempts.refused(outcome, error)
@@ -225,4 +226,4 @@ class Life:
             return
         orphans = await self._exchange.orphans(self._attempts.known())
         self._orphan_checks.pop(0)
-        self._attempts.give_back([Outcome(each.job_id, self.id, each.claim_no, "back") for each in orphans])
+        self._attempts.give_back([Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans])

@@ -40,23 +40,18 @@ class AsyncWorker:
         listen: bool | None = None,
         burst: bool = False,
     ) -> None:
-        config = app.config
         self.app = app
         self.queues = _queues(queues)
-        self.concurrency = config.concurrency if concurrency is None else concurrency
-        self.heartbeat_interval = heartbeat_interval or config.heartbeat_interval
-        self.poll_interval = poll_interval or config.poll_interval
-        self.sweep_interval = sweep_interval or config.sweep_interval
-        self.shutdown_timeout = config.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
-        self.listen = config.listen if listen is None else listen
         self.burst = burst
-        self._life: Life | None = None
+        self.config = app.config.changed(
+            concurrency=concurrency, heartbeat_interval=heartbeat_interval, poll_interval=poll_interval,
+            sweep_interval=sweep_interval, shutdown_timeout=shutdown_timeout, listen=listen,
+        )  # fmt: skip
         self.is_cut_short = False
         """Running jobs get no more time."""
 
+        self._life: Life | None = None
         self._stop_reason = ""
-        if self.concurrency < 1:
-            raise InvalidOption(f"concurrency must be at least 1, got {self.concurrency}")
 
     @property
     def id(self) -> int | None:
@@ -96,13 +91,15 @@ class AsyncWorker:
             return
         self._stop_reason = reason
         if self._life is not None:
-            events.emit(events.WorkerStopping(self._life.name, reason, self._life.running, self.shutdown_timeout))
+            events.emit(
+                events.WorkerStopping(self._life.name, reason, self._life.running, self.config.shutdown_timeout)
+            )
             self._life.look()
-        asyncio.get_running_loop().call_later(self.shutdown_timeout, self._cut_short)
+        asyncio.get_running_loop().call_later(self.config.shutdown_timeout, self._cut_short)
 
     async def _run(self) -> None:
         async with self._connected_app():
-            executor = AioExecutor(self.concurrency)
+            executor = AioExecutor(self.config.concurrency)
             try:
                 with stop_signals(self.stop):
                     await self._live(executor)

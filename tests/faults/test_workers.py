@@ -81,5 +81,3 @@ async def test_an_outage_loses_nothing_and_rescues_nobody(tmp_path: Path):
         assert sum("has lost Postgres" in line for line in lines) == 1, lines
         assert sum("has Postgres again" in line for line in lines) == 1, lines
         assert not [line for line in lines if "Traceback" in line or "taken" in line], lines
-
-

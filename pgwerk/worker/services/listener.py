@@ -69,7 +69,8 @@ class Listener:
 
     async def _hears_itself(self, session: Session) -> bool:
         """From another connection: a server tells a session of its own notifications at once, even where a pooler would
-        never bring it those of others."""
+        never bring it those of others.
+        """
         token = secrets.token_hex(4)
         async with self._database.session() as another:
             await another.single(self._store.ping(token))

@@ -1,0 +1,127 @@
+"""Each rule that one row can break is refused by the schema itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgwerk import Werk  # noqa: TC001 - fixtures are looked up by it
+
+NOW = "2026-01-01T00:00:00Z"
+VALID: dict[str, dict[str, Any]] = {
+    "migration": {"version": 1000, "name": "later", "serves": 1},
+    "job": {"function": "m.f", "payload": "{}", "queue": "default", "priority": 0, "max_attempts": 1, "key": "k"},
+    "ready": {"queue": "default", "priority": 0, "seq": 1, "job_id": 1, "attempt": 1},
+    "scheduled": {"job_id": 1, "due": NOW, "queue": "default", "priority": 0, "attempt": 1},
+    "active": {"job_id": 1, "worker_id": 1, "claim_no": 1, "attempt": 1, "started_at": NOW},
+    "attempt": {
+        "job_id": 1, "attempt": 1, "status": "failed", "worker_id": 1, "started_at": NOW, "finished_at": NOW,
+    },
+    "finished": {"job_id": 1, "status": "complete", "attempt": 1, "started_at": NOW, "finished_at": NOW},
+    "worker": {
+        "name": "w", "kind": "k", "queues": "{default}", "concurrency": 1, "patience": 10, "state": "alive",
+        "beat": 0, "started_at": NOW,
+    },
+    "idle": {"worker_id": 1},
+    "waiter": {"job_id": 1, "until": NOW},
+}  # fmt: skip
+BROKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("migration", {"version": 0, "serves": 0}, "migration_check"),
+    ("migration", {"serves": 0}, "migration_check"),
+    ("migration", {"serves": 1001}, "migration_check"),
+    ("job", {"function": ""}, "job_function_check"),
+    ("job", {"queue": ""}, "job_queue_check"),
+    ("job", {"queue": "q" * 256}, "job_queue_check"),
+    ("job", {"key": ""}, "job_key_check"),
+    ("job", {"key": "ü" * 256}, "job_key_check"),
+    ("job", {"meta": "[]"}, "job_meta_check"),
+    ("job", {"meta": "null"}, "job_meta_check"),
+    ("job", {"max_attempts": 0}, "job_max_attempts_check"),
+    ("job", {"retry_intervals": "{}"}, "job_retry_intervals_check"),
+    ("job", {"retry_intervals": "{1,-1}"}, "job_retry_intervals_check"),
+    ("job", {"timeout_secs": 0}, "job_timeout_secs_check"),
+    ("job", {"ttl": 0}, "job_ttl_check"),
+    ("ready", {"attempt": 0}, "ready_attempt_check"),
+    ("scheduled", {"attempt": 0}, "scheduled_attempt_check"),
+    ("active", {"attempt": 0}, "active_attempt_check"),
+    ("attempt", {"attempt": 0}, "attempt_attempt_check"),
+    ("attempt", {"status": "complete"}, "attempt_status_check"),
+    ("finished", {"attempt": -1}, "finished_attempt_check"),
+    ("finished", {"status": "retry", "error": "e"}, "finished_status_check"),
+    ("finished", {"error": "e"}, "finished_check"),
+    ("finished", {"started_at": None}, "finished_check"),
+    ("finished", {"status": "failed"}, "finished_check1"),
+    ("worker", {"state": "ill", "ended_at": NOW}, "worker_state_check"),
+    ("worker", {"ended_at": NOW}, "worker_check"),
+    ("worker", {"state": "dead"}, "worker_check"),
+    ("worker", {"queues": "{}"}, "worker_queues_check"),
+    ("worker", {"concurrency": 0}, "worker_concurrency_check"),
+    ("worker", {"patience": 0}, "worker_patience_check"),
+]
+OPTIONAL = {("job", "key")}
+REQUIRED = [(table, column) for table, row in VALID.items() for column in row if (table, column) not in OPTIONAL]
+TWICE = {
+    "migration": "migration_pkey",
+    "job": "job_key",
+    "ready": "ready_scan",
+    "scheduled": "scheduled_pkey",
+    "active": "active_pkey",
+    "attempt": "attempt_pkey",
+    "finished": "finished_pkey",
+    "idle": "idle_pkey",
+}
+
+
+@pytest.fixture
+def insert(app: Werk, query: Any) -> Any:
+    def run(table: str, row: dict[str, Any]) -> None:
+        names = sql.SQL(", ").join(map(sql.Identifier, row))
+        holes = sql.SQL(", ").join([sql.Placeholder()] * len(row))
+        query(sql.SQL("insert into {} ({}) values ({})").format(sql.Identifier(table), names, holes), *row.values())
+
+    return run
+
+
+@pytest.mark.parametrize("table", VALID)
+def test_a_good_row_is_taken(table: str, insert: Any) -> None:
+    insert(table, VALID[table])
+
+
+@pytest.mark.parametrize(("table", "change", "rule"), BROKEN)
+def test_a_row_that_breaks_a_rule_is_refused(table: str, change: dict[str, Any], rule: str, insert: Any) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation) as refused:
+        insert(table, VALID[table] | change)
+    assert refused.value.diag.constraint_name == rule
+
+
+@pytest.mark.parametrize(("table", "column"), REQUIRED)
+def test_a_row_that_leaves_something_out_is_refused(table: str, column: str, insert: Any) -> None:
+    with pytest.raises((psycopg.errors.NotNullViolation, psycopg.errors.CheckViolation)) as refused:
+        insert(table, VALID[table] | {column: None})
+    assert column in (refused.value.diag.column_name, "started_at")
+
+
+@pytest.mark.parametrize(("table", "rule"), TWICE.items())
+def test_what_is_there_once_is_not_taken_twice(table: str, rule: str, insert: Any) -> None:
+    insert(table, VALID[table])
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        insert(table, VALID[table])
+    assert refused.value.diag.constraint_name == rule
+
+
+def test_a_job_stands_in_the_queue_only_once(insert: Any) -> None:
+    insert("ready", VALID["ready"])
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        insert("ready", VALID["ready"] | {"seq": 2})
+    assert refused.value.diag.constraint_name == "ready_job"
+
+
+def test_every_rule_of_the_schema_has_a_row_that_breaks_it(app: Werk, query: Any) -> None:
+    rules = query(
+        "select conname from pg_constraint where connamespace = %s::regnamespace and contype = 'c'",
+        app.config.schema,
+    )
+    assert {rule for (rule,) in rules} == {rule for _, _, rule in BROKEN}

@@ -1,0 +1,167 @@
+"""The catalogue fits the schema, the stores fit the catalogue, and nothing in it is dead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from pgwerk.execution import Outcome
+from pgwerk.job import Job, JobExecution
+from pgwerk.sql import Statement, migrations, statements
+from pgwerk.store.control import ControlStore
+from pgwerk.store.ending import EndingStore
+from pgwerk.store.enqueue import EnqueueStore, Inserted
+from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
+from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore
+from pgwerk.store.schema import Found, SchemaStore
+from pgwerk.store.session import SessionStore
+from pgwerk.store.workers import Pulse, WorkerStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgwerk import Werk
+    from pgwerk.db import Call
+
+FRAMES = {"begin", "commit", "pin", "whoami"}  # said by the session itself
+READ_BY_NAME: dict[str, tuple[str, ...]] = {
+    "outlook": Outlook._fields,
+    "orphans": Orphan._fields,
+    "duties": Duties._fields,
+    "lost": Lost._fields,
+    "expired": Expired._fields,
+    "schema_found": Found._fields,
+    "executions": tuple(field.name for field in fields(JobExecution)),
+    "beat": ("is_alive", "others"),
+}
+READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
+    "enqueue": Inserted._fields,
+    "settle": ("job_id",),
+    "send_back": ("job_id",),
+    "promote": ("promoted",),
+    "look": ("queue", "priority"),
+    "schema_version": ("version", "serves"),
+    "get_jobs": tuple(field.name for field in fields(Job)),
+    "list_jobs": tuple(field.name for field in fields(Job)),
+    "is_pending": ("is_pending",),
+    "job_exists": ("found",),
+    "ended_of": ("job_id",),
+    "register_worker": ("id",),
+    "declare_dead": ("name",),
+    "whoami": ("pg_backend_pid",),
+}
+BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
+CLAIMED_TYPES = {
+    **dict.fromkeys(("job_id", "seq"), BIGINT),
+    **dict.fromkeys(("attempt", "max_attempts"), INTEGER),
+    **dict.fromkeys(("function", "queue", "key", "durability"), TEXT),
+    **dict.fromkeys(("payload", "meta"), JSONB),
+    **dict.fromkeys(("timeout_secs", "ttl"), FLOAT),
+    **dict.fromkeys(("scheduled_at", "enqueued_at", "started_at"), TIMESTAMPTZ),
+    "is_expired": BOOLEAN,
+    "priority": SMALLINT,
+    "retry_intervals": 1022,  # double precision[]
+}
+
+
+@dataclass
+class Described:
+    columns: dict[str, int]
+    parameters: list[int]
+
+
+@pytest.fixture
+def describe(app: Werk, dsn: str, schema: str) -> Iterator[Any]:
+    """Parses a statement on the migrated schema and tells what it takes and gives."""
+    with psycopg.connect(dsn) as connection:
+
+        def run(name: str) -> Described:
+            statement = statements(schema)[name]
+            prepared = connection.pgconn.prepare(name.encode(), statement.text.encode())
+            assert not prepared.error_message, f"{name}: {prepared.error_message.decode()}"
+            found = connection.pgconn.describe_prepared(name.encode())
+            columns = {(found.fname(i) or b"").decode(): found.ftype(i) for i in range(found.nfields)}
+            return Described(columns, [found.param_type(i) for i in range(found.nparams)])
+
+        yield run
+
+
+@pytest.mark.parametrize("name", statements("pgwerk"))
+def test_every_statement_prepares_and_takes_what_it_names(name: str, describe: Any) -> None:
+    described = describe(name)
+    parameters = statements("pgwerk")[name].parameters
+    assert len(described.parameters) == len(parameters), "a parameter is named and not used, or the other way round"
+    assert len(set(parameters)) == len(parameters)
+
+
+@pytest.mark.parametrize("name", READ_BY_NAME)
+def test_columns_are_those_that_are_read(name: str, describe: Any) -> None:
+    assert set(describe(name).columns) == set(READ_BY_NAME[name])
+
+
+@pytest.mark.parametrize("name", READ_AMONG_OTHERS)
+def test_columns_hold_those_that_are_read(name: str, describe: Any) -> None:
+    assert set(describe(name).columns) >= set(READ_AMONG_OTHERS[name])
+
+
+def test_claim_gives_its_columns_in_the_order_and_types_that_are_read(describe: Any) -> None:
+    columns = describe("claim").columns
+    assert list(columns) == list(Claimed._fields)
+    assert columns == {name: CLAIMED_TYPES[name] for name in Claimed._fields}
+
+
+def test_the_view_for_people_has_a_column_for_each_field_of_a_job(query: Any, app: Werk) -> None:
+    columns = query(
+        "select column_name from information_schema.columns where table_schema = %s and table_name = 'jobs'",
+        app.config.schema,
+    )
+    assert {name for (name,) in columns} == {field.name for field in fields(Job)}
+
+
+def test_stores_give_each_statement_just_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: set[str] = set()
+
+    def bind(statement: Statement, values: dict[str, object]) -> list[object]:
+        assert set(values) == set(statement.parameters), f"{statement.name} is given what it does not take"
+        bound.add(statement.name)
+        return [values[name] for name in statement.parameters]
+
+    monkeypatch.setattr(Statement, "bind", bind)
+    calls = list(_every_call("pgwerk"))
+    assert {call.statement.name for call in calls} == bound
+    assert bound | FRAMES == set(statements("pgwerk")), "a statement that no store says, or that this test forgot"
+
+
+def test_statements_name_the_schema_wherever_they_name_a_table() -> None:
+    """One that relied on the search path would work here and fail elsewhere."""
+    for statement in statements("elsewhere").values():
+        assert "pgwerk" not in statement.text
+    assert all("pgwerk." not in migration.text for migration in migrations("elsewhere"))
+
+
+def _every_call(schema: str) -> Iterator[Call[Any]]:
+    outcomes = [Outcome(1, None, None, "aborted"), Outcome(2, 1, 1, "retry")]
+    enqueue, exchange, control = EnqueueStore(schema), ExchangeStore(schema), ControlStore(schema)
+    maintenance, workers, versions = MaintenanceStore(schema), WorkerStore(schema), SchemaStore(schema)
+    yield enqueue.enqueue([{}], always_notify=True)
+    yield from EndingStore(schema).end(outcomes)
+    yield exchange.claim(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)
+    yield exchange.look([Gap("default", 0, 1)])
+    yield exchange.outlook(0)
+    yield exchange.orphans(1, 1, [1])
+    filters = dict.fromkeys(("queue", "status", "function", "key"))
+    yield control.list_jobs(before=None, limit=1, offset=0, **filters)
+    yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1), control.job_exists(1))
+    yield from (control.wait_for(1, 1), control.ended_of([1]), control.stop_waiting([1]))
+    yield from (maintenance.duties(), maintenance.promote(0), maintenance.lost(), maintenance.expired())
+    yield from (maintenance.forget_workers(), maintenance.forget_waiters())
+    yield workers.register("name", "kind", ["default"], 1, 1)
+    yield from (workers.beat(1), workers.declare_dead(Pulse(1, 1, 1)), workers.stop(1))
+    yield from (workers.announce_idle(1), workers.withdraw_idle(1))
+    yield from (versions.found(), versions.version(), versions.lock(), versions.create())
+    yield from (versions.read_committed(), versions.take_time())
+    yield versions.record(migrations(schema)[0], 1)
+    yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))
