@@ -13,12 +13,13 @@ from pgwerk.batch import Batcher
 from pgwerk.config import WerkConfig
 from pgwerk.control import Control
 from pgwerk.db import Database, run_on
-from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected
+from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected, SchemaMissing
 from pgwerk.job import Job, JobStatus
 from pgwerk.params import EnqueueParams, Spec, specify, split_options
 from pgwerk.serializers import JSONSerializer, Serializer
 from pgwerk.sql import check_schema
 from pgwerk.store.enqueue import EnqueueStore, Inserted
+from pgwerk.store.schema import SchemaStore
 from pgwerk.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Werk(Control):
         self._connecting = asyncio.Lock()
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
         self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
+        self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
         check_schema(self.config.schema)
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
@@ -170,6 +172,10 @@ class Werk(Control):
         """
         arguments, options = split_options(options)
         params = [_with_input(func, each, arguments, options) for each in inputs]
+        if options.get("key") is not None and len(params) > 1:
+            raise InvalidOption(
+                f"_key names one job, got {options['key']!r} for {len(params)} inputs; use apply for each"
+            )
         jobs = await self._run_all(params, timeout)
         failed = next((job for job in jobs if job.status != JobStatus.Complete), None)
         if failed is not None and not return_exceptions:
@@ -210,13 +216,26 @@ class Werk(Control):
         store = EnqueueStore(self.database.schema)
         pages = [specs[start : start + BULK] for start in range(0, len(specs), BULK)]
         calls = [store.enqueue([spec.columns for spec in page], always_notify=connection is not None) for page in pages]
+        if connection is not None:
+            await self._check_connection(connection)
         if not calls:
             return []
         if connection is not None:
-            _check_connection(connection)
             return [inserted for call in calls for inserted in await run_on(connection, call)]
         async with self.database.session() as session:
             return [inserted for page in await session.transact(*calls) for inserted in page]
+
+    async def _check_connection(self, connection: AsyncConnection[Any]) -> None:
+        """Asked once a connection: a statement that fails would spoil the caller's transaction."""
+        _check_open(connection)
+        if connection in self._checked:
+            return
+        if not (await run_on(connection, SchemaStore(self.database.schema).found())).migrated:
+            raise SchemaMissing(
+                f"the database of _conn has no schema {self.database.schema!r} of pgwerk; give a connection to the "
+                f"app's own database"
+            )
+        self._checked.add(connection)
 
     def _batcher_here(self) -> Batcher:
         return self._batchers.setdefault(
@@ -284,7 +303,7 @@ def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[
             )
 
 
-def _check_connection(connection: AsyncConnection[Any]) -> None:
+def _check_open(connection: AsyncConnection[Any]) -> None:
     if not isinstance(connection, AsyncConnection):
         raise InvalidType(f"_conn must be a psycopg AsyncConnection, got {connection!r:.80}")
     if connection.closed:

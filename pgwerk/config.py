@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, get_type_hints
 from pgwerk.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PREFIX = "PGWERK_"
 
@@ -70,6 +70,24 @@ def environ_name(setting: str) -> str:
 
 
 def _parsed(name: str, text: str, hint: Any) -> Any:
+    value = _read(name, text, hint)
+    check, words = _LIMITS.get(name, (_anything, ""))
+    if not check(value):
+        raise InvalidOption(f"{name} must be {words}, got {text}")
+    return value
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "PGWERK_LOG_LEVEL": (("debug", "info", "warning", "error").__contains__, "debug, info, warning or error"),
+    "PGWERK_LOG_FORMAT": (("text", "json").__contains__, "text or json"),
+}
+
+
+def _read(name: str, text: str, hint: Any) -> Any:
     try:
         if hint is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]

@@ -51,7 +51,7 @@ class Control:
         """Newest first. The next page is the one `before` the last job of this one."""
         listed = self._control.list_jobs(
             queue=queue, status=_status(status), function=function, key=key,
-            before=None if before is None else _number(before), limit=_count(limit), offset=offset,
+            before=None if before is None else _number(before), limit=_count(limit), offset=_offset(offset),
         )  # fmt: skip
         async with self._session() as session:
             rows = await session.run(listed)
@@ -87,6 +87,12 @@ def _number(job: Job | int | str) -> int:
         return job_id(job)
     except ValueError as error:
         raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
+
+
+def _offset(offset: int) -> int:
+    if offset < 0:
+        raise InvalidOption(f"offset must be at least 0, got {offset}")
+    return offset
 
 
 def _status(status: JobStatus | str | None) -> str | None:

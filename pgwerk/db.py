@@ -298,12 +298,20 @@ class Database:
             await connection.close()
 
 
+class _Cursor(AsyncRawCursor[Row]):
+    """Reads values in our way, whatever the program has registered on its connection."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _READING.adapters
+
+
 async def run_on(connection: AsyncConnection[Any], call: Call[T]) -> T:
     """On the caller's own connection, in whatever transaction it is in; nothing about it is changed."""
-    cursor: AsyncRawCursor[Row] = AsyncRawCursor(connection, row_factory=dict_row)
-    async with cursor:
+    async with _Cursor(connection, row_factory=dict_row) as cursor:
         await cursor.execute(call.statement.text, [_text(value) for value in call.values], prepare=False)
-        return call.read(await cursor.fetchall() if cursor.description else [])
+        has_rows = cursor.description or connection.pgconn.pipeline_status  # a pipeline has not asked yet
+        return call.read(await cursor.fetchall() if has_rows else [])
 
 
 def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:

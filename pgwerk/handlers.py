@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import typing
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.context import Context
@@ -16,6 +17,8 @@ from pgwerk.errors import HandlerNotFound, InvalidOption, InvalidType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+_OPTIONAL = (typing.Union, UnionType, typing.Annotated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ def _of_callable(function: Callable[..., Any]) -> Handler:
         found = _attribute(path)
     except HandlerNotFound as error:
         raise InvalidOption(f"{path} cannot be imported by a worker ({error}); make it a module's own name") from error
+    if found != function and inspect.unwrap(function) is found:
+        raise InvalidOption(f"{path} leads to the function that this one wraps; decorate it under its own name")
     return _describe(path, found)
 
 
@@ -81,6 +86,8 @@ def _path(function: object) -> str:
     owner = getattr(function, "__self__", None)  # of a method: its object; of a class method: the class
     if owner is not None and not inspect.isclass(owner) and not inspect.ismodule(owner):
         raise InvalidOption(f"a method needs its object, which a worker does not have, got {name}; use a function")
+    if inspect.isclass(owner):  # a class method: an inherited one is its child's
+        module, name = owner.__module__, f"{owner.__qualname__}.{name.rpartition('.')[2]}"
     return f"{_module_name(module)}.{name}"
 
 
@@ -114,8 +121,9 @@ def _attribute(path: str) -> Callable[..., Any]:
 def _import(path: str) -> tuple[ModuleType, list[str]]:
     """The longest prefix of the path that is a module, and the names left."""
     parts = path.split(".")
-    if _module_name("__main__") == ".".join(parts[:-1]):
-        return sys.modules["__main__"], parts[-1:]
+    main = _module_name("__main__").split(".")
+    if parts[: len(main)] == main:
+        return sys.modules["__main__"], parts[len(main) :]
     for end in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:end])
         try:
@@ -154,23 +162,24 @@ def _takes_context(function: Callable[..., Any], signature: inspect.Signature | 
     first = next(iter(signature.parameters.values()), None) if signature else None
     if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
         return False
-    return first.name == "ctx" or _is_context(_annotation(function, first.annotation))
+    return first.name == "ctx" or _is_context(function, first.annotation)
 
 
-def _annotation(function: Callable[..., Any], annotation: Any) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
+def _is_context(function: Callable[..., Any], annotation: Any) -> bool:
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        annotation = _evaluated(function, annotation)
+    if isinstance(annotation, str):
+        names = re.sub(r"(typing\.)?Optional\[|\]", "", annotation).split("|")
+        return any(name.strip() in ("Context", "pgwerk.Context") for name in names)
+    options = typing.get_args(annotation) if typing.get_origin(annotation) in _OPTIONAL else ()
+    return annotation is Context or any(_is_context(function, option) for option in options)
+
+
+def _evaluated(function: Callable[..., Any], annotation: str) -> Any:
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     try:
         return eval(annotation, dict(scope))  # noqa: S307 - the program's own source, as typing.get_type_hints does
     except Exception:  # noqa: BLE001 - a name that is imported for type checkers alone
         return annotation
-
-
-def _is_context(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        names = annotation.replace("Optional[", "").replace("]", "").split("|")
-        return any(name.strip() in ("Context", "pgwerk.Context") for name in names)
-    if annotation is Context:
-        return True
-    return any(option is Context for option in typing.get_args(annotation))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,7 +14,7 @@ from pgwerk.errors import InvalidOption, InvalidType, NotSerializable
 from pgwerk.handlers import Handler, handler_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from pgwerk.serializers import Serializer
 
@@ -98,7 +98,7 @@ def specify(params: EnqueueParams, serializer: Serializer) -> Spec:
     """Everything about a job that can be known to be wrong is found here, before anything is written."""
     if not isinstance(params, EnqueueParams):
         raise InvalidType(f"a job to enqueue is an EnqueueParams, got {params!r:.80}")
-    payload = {"args": list(params.args), "kwargs": dict(params.kwargs)}
+    payload = _arguments(params)
     retry = _retry(params.retry)
     columns = {
         "function": _function(params),
@@ -114,6 +114,16 @@ def specify(params: EnqueueParams, serializer: Serializer) -> Spec:
         **_when(params.delay, params.at),
     }
     return Spec(columns, payload, params.meta)
+
+
+def _arguments(params: EnqueueParams) -> dict[str, Any]:
+    args: object = params.args
+    kwargs: object = params.kwargs
+    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
+        raise InvalidType(f"args must be a list or tuple, got {args!r:.80}")
+    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+        raise InvalidType(f"kwargs must be a dict by name, got {kwargs!r:.80}")
+    return {"args": list(args), "kwargs": dict(kwargs)}
 
 
 def _function(params: EnqueueParams) -> str:
@@ -170,7 +180,9 @@ def _retry(value: object) -> int | Retry:
 def _attempts(option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidType(f"{option} must be a number of attempts or a Retry, got {value!r:.80}")
-    if not 1 <= value <= MOST_ATTEMPTS:
+    if value > MOST_ATTEMPTS:
+        raise InvalidOption(f"{option} must be at most {MOST_ATTEMPTS}, got {value}")
+    if value < 1:
         raise InvalidOption(f"{option} counts the first attempt too and must be at least 1, got {value}")
     return value
 
@@ -193,19 +205,30 @@ def _when(delay: Seconds | None, at: datetime | None) -> dict[str, float | str |
         raise InvalidType(f"_at must be a datetime, got {at!r:.80}")
     if at is not None and at.utcoffset() is None:
         raise InvalidOption(f"_at must know its time zone, got the naive {at.isoformat()}; add tzinfo=timezone.utc")
+    if at is not None and not _is_in_calendar(at):
+        raise InvalidOption(f"_at must lie in the years 1 to 9999 of UTC, got {at.isoformat()}")
     return {
         "delay": None if delay is None else _seconds("_delay", delay, least=0),
         "at": None if at is None else at.isoformat(),
     }
 
 
+def _is_in_calendar(at: datetime) -> bool:
+    """What lies outside could be written, and never be read again."""
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
 def _positive(option: str, value: Seconds | None) -> float | None:
     if value is None:
         return None
-    seconds = _seconds(option, value, least=0)
-    if seconds == 0:
+    number: object = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, int | float) and not isinstance(number, bool) and number <= 0:
         raise InvalidOption(f"{option} must be more than 0 seconds, got {value!r}")
-    return seconds
+    return _seconds(option, number, least=0)
 
 
 def _seconds(option: str, value: object, least: float) -> float:
@@ -213,11 +236,13 @@ def _seconds(option: str, value: object, least: float) -> float:
         value = value.total_seconds()
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidType(f"{option} must be seconds (a number or a timedelta), got {value!r:.80}")
-    if not math.isfinite(value) or not least <= value <= LONGEST_SECONDS:
+    if not least <= value <= LONGEST_SECONDS:
         raise InvalidOption(f"{option} must be from {least} to {LONGEST_SECONDS} seconds, got {value}")
     return float(value)
 
 
 def _unknown(name: str) -> str:
+    if name == "_conn":
+        return "_conn is no option of apply and map: they would wait for a transaction that is still open"
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
 from pgwerk.errors import NotSerializable
+
+# jsonb rewrites 1e16 as a whole number, and it would come back as one; 10000000000000000.0 stays what it is
+_EXPONENT = re.compile(rb"\de\+\d")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|\d(?:\.\d+)?e\+\d+')
 
 
 @runtime_checkable
@@ -29,7 +35,10 @@ class JSONSerializer:
         try:
             text = orjson.dumps(value, default=_as_json)
         except TypeError as error:
-            raise NotSerializable(str(error)[:1].lower() + str(error)[1:]) from error
+            words = str(error.__cause__ or error)
+            raise NotSerializable(words[:1].lower() + words[1:]) from error
+        if _EXPONENT.search(text):
+            text = _TOKEN.sub(_without_exponent, text)
         # Only a text that holds one of these can hide what JSON, or Postgres, has no word for.
         if b"null" in text or b"\\u0000" in text:
             _check(value)
@@ -45,6 +54,10 @@ def _as_json(value: object) -> object:
     raise TypeError(f"a {type(value).__qualname__} has no form in JSON, got {value!r:.80}")
 
 
+def _without_exponent(token: re.Match[bytes]) -> bytes:
+    return token[0] if token[0].startswith(b'"') else b"%.1f" % float(token[0])
+
+
 def _check(value: Any) -> None:
     match value:
         case float() if not math.isfinite(value):
@@ -58,6 +71,8 @@ def _check(value: Any) -> None:
         case list() | tuple():
             for item in value:
                 _check(item)
+        case Enum():
+            _check(value.value)
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             for field in dataclasses.fields(value):
                 _check(getattr(value, field.name))

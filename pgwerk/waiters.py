@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from pgwerk.errors import JobNotFound, ServerUnreachable
-from pgwerk.job import Job, JobStatus
+from pgwerk.job import Job
 from pgwerk.store.control import ControlStore
 from pgwerk.store.session import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database, Row, Session
     from pgwerk.serializers import Serializer
 
 POLL = 1.0  # seconds between two looks at everything that is waited for
@@ -122,16 +122,19 @@ class Waiters:
         if not ended:
             return
         rows, _ = await session.transact(self._control.get_jobs(list(ended)), self._control.stop_waiting(list(ended)))
-        jobs = {row["id"]: Job.from_row(row, self._serializer) for row in rows}
+        found = {row["id"]: row for row in rows}
         for job_id in ended:
             for future in self._waiting.pop(job_id, []):
-                _answer(future, job_id, jobs.get(job_id))
+                self._answer(future, job_id, found.get(job_id))
 
-
-def _answer(future: asyncio.Future[Job], job_id: int, job: Job | None) -> None:
-    if future.done():
-        return
-    if job is None:
-        future.set_exception(JobNotFound(f"job {job_id} is gone; it was deleted while it was waited for"))
-    elif JobStatus(job.status).is_final:
-        future.set_result(job)
+    def _answer(self, future: asyncio.Future[Job], job_id: int, row: Row | None) -> None:
+        """A result that cannot be read is the affair of whoever waits for it, and of nobody else."""
+        if future.done():
+            return
+        if row is None:
+            future.set_exception(JobNotFound(f"job {job_id} is gone; it was deleted while it was waited for"))
+            return
+        try:
+            future.set_result(Job.from_row(row, self._serializer))
+        except Exception as error:  # noqa: BLE001 - it reaches the caller
+            future.set_exception(error)

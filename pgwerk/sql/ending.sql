@@ -13,7 +13,9 @@ held as (
     delete from pgwerk.active a using outcome o
     where a.job_id = any (array(select job_id from outcome))
         and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
-    returning a.job_id, o.status, a.attempt, a.worker_id, o.result, o.error, a.started_at
+    returning
+        a.job_id, o.status, a.attempt - o.expired::integer as attempt, a.worker_id, o.result, o.error,
+        case when not o.expired then a.started_at end as started_at
 ),
 unreadied as (
     delete from pgwerk.ready r using outcome o

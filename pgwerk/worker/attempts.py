@@ -196,7 +196,7 @@ class Attempts:
                 )
             )
         claim = (row.job_id, self._worker_id, running.claim_no)
-        return Outcome(*claim, decision.status, decision.delay, result, error)
+        return Outcome(*claim, decision.status, decision.delay, result, error, expired=verdict is Verdict.EXPIRED)
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
         self._stuck += 1

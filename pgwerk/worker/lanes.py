@@ -40,9 +40,10 @@ class Lane:
 
     def __init__(self, queue: str, priority: int, start: int, end: int) -> None:
         self.queue, self.priority = queue, priority
-        self.cursor = self.floor = self._sweep = start
+        self.cursor = self.floor = self._proven = self._sweep = start
         self._end = end
         self._passed: _Passed | None = None
+        self._is_over = False
         self._promised: int | None = None
 
     def ranges(self, width: int) -> Iterable[Range]:
@@ -53,24 +54,37 @@ class Lane:
     def saw(self, seq: int) -> None:
         """The lowest entry that was seen alive; one behind the cursor pulls it back."""
         if seq < self.cursor:
-            self._promised = self._passed = None
-            self._sweep = min(self._sweep, seq)
+            self._forget_passed()
+            self.floor, self._proven = min(self.floor, seq), min(self._proven, seq)
         self.cursor = seq
+        if self._sweep >= seq:
+            self._sweep = self.floor
 
-    def swept(self, high: int, outlook: Outlook | None, now: float) -> None:
-        self._sweep = high
-        if high >= self.cursor and outlook is not None:
-            self._start_round(outlook, now)
-
-    def _start_round(self, outlook: Outlook, now: float) -> None:
-        """A sweep that began when everything passed was over, and found nothing, proves what it walked empty."""
-        if self._promised is not None:
-            self.floor, self._promised, self._passed = self._promised, None, None
+    def look_around(self, outlook: Outlook, now: float) -> None:
+        """The outlook is younger than the cursor: whoever began after it takes a place above."""
         if self._passed is None:
             self._passed = _Passed(self.cursor, outlook.newest, now)
         elif outlook.oldest >= self._passed.newest and now - self._passed.since >= SETTLING:
+            self._is_over = True
+
+    def swept(self, high: int) -> None:
+        self._sweep = high
+        if high >= self.cursor:
+            self._start_round()
+
+    def _start_round(self) -> None:
+        """A sweep that began when everything passed was over, and found nothing, proves what it walked empty, but for
+        what a claim had locked just then. The next proof, a minute later, sees that too if it came back.
+        """
+        if self._promised is not None:
+            self.floor, self._proven = self._proven, self._promised
+            self._forget_passed()
+        elif self._passed is not None and self._is_over:
             self._promised = self._passed.cursor
         self._sweep = self.floor
+
+    def _forget_passed(self) -> None:
+        self._passed, self._promised, self._is_over = None, None, False
 
 
 class Lanes:
@@ -83,7 +97,6 @@ class Lanes:
         """After a reconnect nothing is known: a failover can even take the sequence back."""
         self._lanes: dict[tuple[str, int], tuple[Lane, Lane]] = {}
         self._asked: list[tuple[Lane, Range]] = []
-        self._outlook: Outlook | None = None
 
     def add(self, queue: str, priority: int) -> None:
         front = Lane(queue, priority, FRONT, BACK)
@@ -121,13 +134,16 @@ class Lanes:
             lane.saw(seq)
 
     def look_around(self, outlook: Outlook) -> None:
-        self._outlook = outlook
+        """What is known of transactions after the claim that is just being answered: before `learn`."""
+        now = time.monotonic()
+        for lanes in self._lanes.values():
+            for lane in lanes:
+                lane.look_around(outlook, now)
 
     def _sweep_on(self, reached: int) -> None:
-        now = time.monotonic()
         for lane, asked in self._asked[:reached]:
             if asked.low < lane.cursor:
-                lane.swept(asked.high, self._outlook, now)
+                lane.swept(asked.high)
 
 
 def _reached(asked: Sequence[tuple[Lane, Range]], last: Claimed) -> int:

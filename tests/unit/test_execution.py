@@ -28,6 +28,8 @@ TABLE = [
     (Verdict.LOST, 3, 3, Decision("failed")),
     (Verdict.INTERRUPTED, 1, 1, Decision("back")),
     (Verdict.INTERRUPTED, 3, 3, Decision("back")),
+    (Verdict.UNSTARTED, 1, 1, Decision("unstarted")),
+    (Verdict.UNSTARTED, 3, 3, Decision("unstarted")),
     (Verdict.EXPIRED, 1, 3, Decision("aborted")),
     (Verdict.CANCELLED, 1, 3, Decision("aborted")),
     (Verdict.CANCELLED, 3, 3, Decision("aborted")),
@@ -66,6 +68,7 @@ def test_a_delay_is_for_a_retry_alone(verdict: Verdict, attempt: Attempt, chance
 @given(attempts, chances)
 def test_an_interrupted_attempt_is_never_used_up(attempt: Attempt, chance: float) -> None:
     assert decide(Verdict.INTERRUPTED, attempt, chance) == Decision("back")
+    assert decide(Verdict.UNSTARTED, attempt, chance) == Decision("unstarted")
 
 
 @given(st.sampled_from(Verdict), attempts, chances)

@@ -115,7 +115,7 @@ def test_the_floor_rises_once_nobody_is_left_who_could_put_something_below(lanes
     lanes.add("a", 0)
     lanes.ask(thorough=True)
     _learn(lanes, 500)
-    for _ in range(5):
+    for _ in range(8):
         clock.now += SETTLING + 1
         lanes.ask(thorough=True)
         lanes.look_around(_outlook(oldest=200, newest=200))

@@ -86,13 +86,14 @@ def test_a_schema_may_be_called_anything_that_can_be_quoted(schema: str) -> None
 
 @pytest.mark.parametrize(
     "schema",
-    ["", "s" * 64, "ü" * 32, 'a"b', "a'b", "a\\b", "a\0b", "a\nb", "a\tb", "\x1f", "\ud800"],
+    ["", "s" * 64, "ü" * 32, 'a"b', "a'b", "a\\b", "a\0b", "a\nb", "a\tb", "\x1f", "\ud800", "pg_jobs"],
 )
 def test_a_schema_that_cannot_be_quoted_is_refused(schema: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         check_schema(schema)
     assert str(caught.value) == (
-        "a schema's name has 1 to 63 bytes without quotes, backslashes or control characters, " + f"got {schema!r}"
+        "a schema's name has 1 to 63 bytes without quotes, backslashes or control characters, "
+        f"and does not start with pg_, got {schema!r}"
     )
     assert isinstance(caught.value, WerkError)
 
