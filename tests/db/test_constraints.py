@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgwerk import Werk  # noqa: TC001 - fixtures are looked up by it
+from pgwerk import Werk
 
 NOW = "2026-01-01T00:00:00Z"
 VALID: dict[str, dict[str, Any]] = {

@@ -18,7 +18,9 @@ OUTAGE = float(os.environ.get("PGWERK_TEST_OUTAGE", "12"))  # seconds; more than
 TAKEN_BACK = 15.0  # seconds: what the guarantees promise
 
 
-async def test_a_killed_workers_job_runs_elsewhere_within_15_seconds(app: Werk, dsn: str, schema: str, tmp_path: Path):
+async def test_a_killed_workers_job_runs_elsewhere_within_15_seconds(
+    app: Werk, dsn: str, schema: str, tmp_path: Path
+) -> None:
     facts = tmp_path / "facts"
     job = await app.enqueue(handlers.write_and_sleep, str(facts), "started", 3600.0, _retry=3)
     assert job is not None
@@ -38,7 +40,7 @@ async def test_a_killed_workers_job_runs_elsewhere_within_15_seconds(app: Werk, 
     assert history[0].error is not None and history[0].error.endswith("lost")
 
 
-async def test_sigterm_hands_a_long_job_back(app: Werk, dsn: str, schema: str, tmp_path: Path):
+async def test_sigterm_hands_a_long_job_back(app: Werk, dsn: str, schema: str, tmp_path: Path) -> None:
     facts = tmp_path / "facts"
     job = await app.enqueue(handlers.write_and_sleep, str(facts), "started", 3600.0)
     assert job is not None
@@ -55,7 +57,7 @@ def _counts(dsn: str, schema: str) -> dict[str, int]:
     return dict(found)
 
 
-async def test_an_outage_loses_nothing_and_rescues_nobody(tmp_path: Path):
+async def test_an_outage_loses_nothing_and_rescues_nobody(tmp_path: Path) -> None:
     """Four busy workers; the server goes away for longer than their patience with each other, and comes back."""
     schema = "outage"
     with running(tmp_path / "server" / "data") as server:

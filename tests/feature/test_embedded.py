@@ -116,9 +116,7 @@ def public_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_first_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, "pgwerk.embedded")
     server = embedded.start()
@@ -131,9 +129,7 @@ def test_first_start(
     assert ask(server.dsn, "SHOW listen_addresses") == ""
     assert ask(server.dsn, "SHOW server_encoding") == "UTF8"
     (record,) = [record for record in caplog.records if record.name == "pgwerk.embedded"]
-    assert re.match(
-        r"embedded Postgres \d+ started in /.*; it stops with its last user$", record.getMessage()
-    )
+    assert re.match(r"embedded Postgres \d+ started in /.*; it stops with its last user$", record.getMessage())
     pid = postmaster(server.folder)
     server.close()
     server.close()
@@ -384,10 +380,7 @@ def become_ordinary(folder: Path) -> list[str]:
         return []
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     again = "import subprocess, sys; subprocess.check_call([sys.executable, '-c', ''])"
-    if (
-        subprocess.run([*nobody, sys.executable, "-c", again], check=False, capture_output=True).returncode
-        == 0
-    ):
+    if subprocess.run([*nobody, sys.executable, "-c", again], check=False, capture_output=True).returncode == 0:
         os.chown(folder, 65534, 65534)
         return nobody
     return ["unshare", "-U", "--map-user=1000", "--map-group=1000"]  # a Python that only root may read

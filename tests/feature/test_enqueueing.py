@@ -67,7 +67,7 @@ async def _worker(app: Werk) -> AsyncIterator[AsyncWorker]:
 async def _until(found: Callable[[], Awaitable[Any]]) -> Any:
     """Asks until there is something to find."""
     async with asyncio.timeout(DEADLINE):
-        while not (value := await found()):  # noqa: ASYNC110 - a fact in the database
+        while not (value := await found()):
             await asyncio.sleep(0.01)
     return value
 

@@ -60,7 +60,7 @@ def _interrupt(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def test_the_smallest_program_runs_its_job_and_ends_at_ctrl_c(shop_server: Postgres, tmp_path: Path):
+def test_the_smallest_program_runs_its_job_and_ends_at_ctrl_c(shop_server: Postgres, tmp_path: Path) -> None:
     script = tmp_path / "smallest.py"
     script.write_text(SMALLEST)
     process = subprocess.Popen(
@@ -75,7 +75,7 @@ def test_the_smallest_program_runs_its_job_and_ends_at_ctrl_c(shop_server: Postg
     assert rows(_mydb(shop_server), done) == [("Hello, world!",)]
 
 
-def test_the_readme_tells_the_truth(shop_server: Postgres, tmp_path: Path):
+def test_the_readme_tells_the_truth(shop_server: Postgres, tmp_path: Path) -> None:
     for name, text in re.findall(r"```python file=(\S+)\n(.*?)```", README.read_text(), re.DOTALL):
         (tmp_path / name).write_text(text)
     environment = _environment(shop_server)

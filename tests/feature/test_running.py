@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgwerk import AsyncWorker, Context, EnqueueParams, ExecutionStatus, JobStatus, Retry, Werk, events
+from pgwerk.store.session import SessionStore
+from pgwerk.worker.services import listener
 from pgwerk.worker.services.maintenance import Maintenance
 from tests import handlers
 
@@ -100,7 +102,7 @@ async def late() -> None:
     raise TimeoutError("somebody else's")
 
 
-async def test_the_context_knows_its_surroundings(app: Werk):
+async def test_the_context_knows_its_surroundings(app: Werk) -> None:
     job = await app.enqueue(add, 7)
     assert job is not None
     await burst(app)
@@ -109,7 +111,7 @@ async def test_the_context_knows_its_surroundings(app: Werk):
     assert (await app.get_job(done.result["child"])).result == 49
 
 
-async def test_plain_functions_run_in_threads_at_most_as_many_as_there_are_slots(app: Werk):
+async def test_plain_functions_run_in_threads_at_most_as_many_as_there_are_slots(app: Werk) -> None:
     RELEASE.clear()
     jobs = [await app.enqueue(wait_for_release) for _ in range(5)]
     async with worker(app, concurrency=3):
@@ -134,7 +136,7 @@ async def test_plain_functions_run_in_threads_at_most_as_many_as_there_are_slots
         ("nowhere.at_all", "there is no module nowhere"),
     ],
 )
-async def test_whatever_comes_out_of_a_handler_fails_that_attempt_alone(app: Werk, handler: Any, words: str):
+async def test_whatever_comes_out_of_a_handler_fails_that_attempt_alone(app: Werk, handler: Any, words: str) -> None:
     bad, good = await app.enqueue(handler), await app.enqueue(handlers.square, 3)
     assert bad is not None and good is not None
     await burst(app)
@@ -144,7 +146,7 @@ async def test_whatever_comes_out_of_a_handler_fails_that_attempt_alone(app: Wer
     assert (await app.get_job(good)).result == 9
 
 
-async def test_retries_wait_as_asked_and_the_history_is_kept(app: Werk, query: Any):
+async def test_retries_wait_as_asked_and_the_history_is_kept(app: Werk, query: Any) -> None:
     job = await app.enqueue(handlers.fail_until, 3, _retry=Retry(max=4, intervals=[60, 300]))
     assert job is not None
     for seconds in (60, 300):
@@ -161,7 +163,7 @@ async def test_retries_wait_as_asked_and_the_history_is_kept(app: Werk, query: A
     assert history[0].error is not None and "ValueError: attempt 1 of 4" in history[0].error
 
 
-async def test_attempts_never_exceed_the_maximum(app: Werk):
+async def test_attempts_never_exceed_the_maximum(app: Werk) -> None:
     job = await app.enqueue(handlers.fail, _retry=Retry(max=3))
     assert job is not None
     await burst(app)
@@ -170,7 +172,7 @@ async def test_attempts_never_exceed_the_maximum(app: Werk):
 
 
 @pytest.mark.parametrize("handler", [handlers.sleep, handlers.block])
-async def test_a_timeout_fails_the_attempt(app: Werk, handler: Any):
+async def test_a_timeout_fails_the_attempt(app: Werk, handler: Any) -> None:
     job = await app.enqueue(handler, 1.0, _timeout=0.1)
     assert job is not None
     await burst(app)
@@ -179,7 +181,7 @@ async def test_a_timeout_fails_the_attempt(app: Werk, handler: Any):
     assert failed.error.endswith("the attempt took longer than its 0.1 s")
 
 
-async def test_a_thread_that_outlives_its_timeout_keeps_its_slot(app: Werk, heard: list[events.Event]):
+async def test_a_thread_that_outlives_its_timeout_keeps_its_slot(app: Werk, heard: list[events.Event]) -> None:
     RELEASE.clear()
     stuck = await app.enqueue(wait_for_release, _timeout=0.1)
     assert stuck is not None
@@ -194,7 +196,7 @@ async def test_a_thread_that_outlives_its_timeout_keeps_its_slot(app: Werk, hear
     assert any(isinstance(event, events.ThreadStuck) and event.job_id == stuck.id for event in heard)
 
 
-async def test_a_stop_lets_running_jobs_end(app: Werk):
+async def test_a_stop_lets_running_jobs_end(app: Werk) -> None:
     job = await app.enqueue(handlers.sleep, 0.3)
     assert job is not None
     async with worker(app):
@@ -202,7 +204,7 @@ async def test_a_stop_lets_running_jobs_end(app: Werk):
     assert (await app.get_job(job)).result == "slept"
 
 
-async def test_a_stop_hands_back_what_does_not_end_without_using_an_attempt(app: Werk, query: Any):
+async def test_a_stop_hands_back_what_does_not_end_without_using_an_attempt(app: Werk, query: Any) -> None:
     global STARTED
     STARTED = asyncio.Event()
     job = await app.enqueue(start_and_wait)
@@ -215,7 +217,7 @@ async def test_a_stop_hands_back_what_does_not_end_without_using_an_attempt(app:
     assert await app.get_executions(job) == []
 
 
-async def test_a_second_stop_cuts_the_wait_short(app: Werk):
+async def test_a_second_stop_cuts_the_wait_short(app: Werk) -> None:
     global STARTED
     STARTED = asyncio.Event()
     job = await app.enqueue(start_and_wait)
@@ -226,7 +228,7 @@ async def test_a_second_stop_cuts_the_wait_short(app: Werk):
     assert (await app.get_job(job)).status == JobStatus.Queued
 
 
-async def test_cancelling_run_drains_like_a_signal(app: Werk):
+async def test_cancelling_run_drains_like_a_signal(app: Werk) -> None:
     job = await app.enqueue(handlers.sleep, 0.3)
     assert job is not None
     task = asyncio.create_task(AsyncWorker(app=app).run())
@@ -237,7 +239,7 @@ async def test_cancelling_run_drains_like_a_signal(app: Werk):
     assert (await app.get_job(job)).result == "slept"
 
 
-async def test_a_worker_connects_an_app_that_is_not(dsn: str, schema: str):
+async def test_a_worker_connects_an_app_that_is_not(dsn: str, schema: str) -> None:
     other = Werk(dsn, schema=schema)
     async with other:
         job = await other.enqueue(handlers.square, 5)
@@ -247,7 +249,7 @@ async def test_a_worker_connects_an_app_that_is_not(dsn: str, schema: str):
         assert job is not None and (await other.get_job(job)).result == 25
 
 
-async def test_two_workers_share_the_jobs_and_run_each_once(app: Werk, tmp_path: Any):
+async def test_two_workers_share_the_jobs_and_run_each_once(app: Werk, tmp_path: Any) -> None:
     log = tmp_path / "log"
     await app.enqueue_many([EnqueueParams(handlers.write, (str(log), str(number))) for number in range(1000)])
     await asyncio.gather(burst(app), burst(app))
@@ -255,7 +257,7 @@ async def test_two_workers_share_the_jobs_and_run_each_once(app: Werk, tmp_path:
     assert len(lines) == len(set(lines)) == 1000
 
 
-async def test_an_idle_worker_takes_a_scheduled_job_when_it_is_due(app: Werk):
+async def test_an_idle_worker_takes_a_scheduled_job_when_it_is_due(app: Werk) -> None:
     async with worker(app, poll_interval=60):
         job = await app.enqueue(handlers.square, 4, _delay=0.5)
         assert job is not None and job.status == JobStatus.Scheduled
@@ -264,7 +266,7 @@ async def test_an_idle_worker_takes_a_scheduled_job_when_it_is_due(app: Werk):
     assert done.started_at >= job.scheduled_at
 
 
-async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any):
+async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any) -> None:
     """Aged by hand: the worker's row says dead, its claims are still there."""
     retried, last = await app.enqueue(handlers.square, 2, _retry=2), await app.enqueue(handlers.square, 3)
     assert retried is not None and last is not None
@@ -273,7 +275,8 @@ async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any):
         "values ('gone:1', 'AsyncWorker', '{default}', 1, 10, 'dead', now())"
     )
     query(
-        "insert into active (job_id, worker_id, claim_no, attempt) select job_id, (select max(id) from worker), 1, 1 from ready"
+        "insert into active (job_id, worker_id, claim_no, attempt) "
+        "select job_id, (select max(id) from worker), 1, 1 from ready"
     )
     query("delete from ready")
     await Maintenance(app.database, 60).tick()
@@ -288,7 +291,7 @@ async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any):
 
 async def test_a_worker_that_was_declared_dead_stores_nothing_and_starts_anew(
     app: Werk, query: Any, heard: list[events.Event]
-):
+) -> None:
     global STARTED
     STARTED = asyncio.Event()
     job = await app.enqueue(refuse_to_die, _retry=2)
@@ -307,7 +310,7 @@ async def test_a_worker_that_was_declared_dead_stores_nothing_and_starts_anew(
     ]  # fmt: skip
 
 
-async def test_an_old_claim_changes_nothing(app: Werk, query: Any, heard: list[events.Event]):
+async def test_an_old_claim_changes_nothing(app: Werk, query: Any, heard: list[events.Event]) -> None:
     """The row was given to another claim while the attempt ran: its result is dropped, and that is said once."""
     RELEASE.clear()
     job = await app.enqueue(wait_for_release)
@@ -320,7 +323,7 @@ async def test_an_old_claim_changes_nothing(app: Werk, query: Any, heard: list[e
     assert (await app.get_job(job)).status == JobStatus.Active
 
 
-async def test_a_result_that_postgres_refuses_fails_alone(app: Werk):
+async def test_a_result_that_postgres_refuses_fails_alone(app: Werk) -> None:
     bad = await app.enqueue(handlers.echo, 1)
     good = [await app.enqueue(handlers.square, number) for number in range(5)]
     assert bad is not None
@@ -338,18 +341,16 @@ async def test_a_result_that_postgres_refuses_fails_alone(app: Werk):
     assert statuses <= {JobStatus.Complete, JobStatus.Failed} and JobStatus.Complete in statuses
 
 
-async def test_a_worker_hears_of_jobs_and_polls_only_seldom(app: Werk):
+async def test_a_worker_hears_of_jobs_and_polls_only_seldom(app: Werk) -> None:
     async with worker(app, poll_interval=60) as running:
         await until(lambda: running._life and running._life._listener.is_listening, "it listens")
         assert await app.apply(handlers.square, 6, timeout=5) == 36
         assert await app.map(handlers.square, [[n] for n in range(20)], timeout=5) == [n * n for n in range(20)]
 
 
-async def test_without_notifications_polling_takes_over(app: Werk, heard: list[events.Event], monkeypatch: Any):
-    from pgwerk.worker.services import listener
-
+async def test_without_notifications_polling_takes_over(app: Werk, heard: list[events.Event], monkeypatch: Any) -> None:
     monkeypatch.setattr(listener, "PATIENCE", 0.2)
-    monkeypatch.setattr(listener.SessionStore, "listen", lambda self: self.ping("a pooler swallows the listen"))
+    monkeypatch.setattr(SessionStore, "listen", lambda self: self.ping("a pooler swallows the listen"))
     async with worker(app):
         await until(lambda: any(isinstance(event, events.ListenerDeaf) for event in heard), "it notices")
         job = await app.enqueue(handlers.square, 8)
@@ -359,7 +360,9 @@ async def test_without_notifications_polling_takes_over(app: Werk, heard: list[e
                 await asyncio.sleep(0.05)
 
 
-async def test_a_blocked_loop_is_named_and_not_taken_for_death(app: Werk, heard: list[events.Event], query: Any):
+async def test_a_blocked_loop_is_named_and_not_taken_for_death(
+    app: Werk, heard: list[events.Event], query: Any
+) -> None:
     job = await app.enqueue(hold_the_loop, 2.5)
     assert job is not None
     async with worker(app, heartbeat_interval=0.3):

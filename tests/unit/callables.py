@@ -6,9 +6,9 @@ import functools
 import typing
 from typing import TYPE_CHECKING, Any, Optional
 
-import pgwerk  # noqa: TC001 - the annotations are looked up when they are run
-from pgwerk import Context  # noqa: TC001
-from tests.unit import strangers  # noqa: TC001
+import pgwerk
+from pgwerk import Context
+from tests.unit import strangers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
