@@ -98,9 +98,10 @@ class Werk(Control):
         return Database(await self._resolve(), self.config.schema, self._pool, self._connect)
 
     async def disconnect(self) -> None:
-        waiters = self._waiters.pop(asyncio.get_running_loop(), None)
-        if waiters is not None:
-            await waiters.close()
+        loop = asyncio.get_running_loop()
+        for shared in (self._waiters.pop(loop, None), self._batchers.pop(loop, None)):
+            if shared is not None:
+                await shared.close()
         self._database = None
         if self._server is not None:
             self._server.close()
@@ -196,7 +197,7 @@ class Werk(Control):
             spec.columns["waited"] = timeout or LONGEST_WAIT
         waiters = self._waiters_here()
         await waiters.listen()
-        inserted = await self._insert_all(specs, None)
+        inserted = [await self._insert(specs[0], None)] if len(specs) == 1 else await self._insert_all(specs, None)
         taken = next((spec for spec, each in zip(specs, inserted, strict=True) if not each.fresh), None)
         if taken is not None:
             raise InvalidOption(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pgwerk.store.enqueue import EnqueueStore, Inserted
 
 MOST_AT_ONCE = 1000
+LINGER = 0.2  # seconds that a connection outlives its last enqueue: a burst is often not over
 
 
 class _Entry(NamedTuple):
@@ -29,19 +31,30 @@ class Batcher:
         self._database = database
         self._store = store
         self._pending: list[_Entry] = []
+        self._arrived = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     async def insert(self, spec: Spec) -> Inserted:
         answer: asyncio.Future[Inserted] = asyncio.get_running_loop().create_future()
         self._pending.append(_Entry(spec.columns, answer))
+        self._arrived.set()
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
         return await answer
 
+    async def close(self) -> None:
+        """What is under way is sent; then nobody waits for more."""
+        if self._sender is not None:
+            self._is_closing = True
+            self._arrived.set()
+            await self._sender
+
     async def _send_all(self) -> None:
         try:
             async with self._database.session() as session:
-                while batch := self._take():
+                await self._send(session, self._take())
+                while batch := await self._next(session):
                     await self._send(session, batch)
         except Exception as error:  # noqa: BLE001 - it reaches each caller
             _refuse(self._take(), error)
@@ -49,6 +62,23 @@ class Batcher:
             self._sender = None
             if self._pending:  # they came while the connection was being closed
                 self._sender = asyncio.create_task(self._send_all())
+
+    async def _next(self, session: Session) -> list[_Entry]:
+        """What has come. On a connection of our own also what comes in a moment: a burst of single enqueues shares it,
+        and prepares its statement from the second on.
+        """
+        if not self._database.is_pooled:
+            await self._linger()
+            if self._pending:
+                await session.settle_in(whole_tables="on")
+        return self._take()
+
+    async def _linger(self) -> None:
+        if not self._pending and not self._is_closing:
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    await self._arrived.wait()
 
     def _take(self) -> list[_Entry]:
         """The next ones, without those whose caller has gone."""

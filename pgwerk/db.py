@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
@@ -106,15 +107,19 @@ class Session:
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
+        self._has_settled = False
         self._prepared: set[str] = set()
 
-    async def settle_in(self) -> None:
+    async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
-        what frames each transaction elsewhere is said once.
+        what frames each transaction elsewhere is said once. `whole_tables` is "on" for plans that may read them.
         """
+        if self._has_settled:
+            return
+        self._has_settled = True
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
-            await self.single(self._frame("pin", _nothing, is_local=False))
+            await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
             self.is_own = True
 
     async def transact(self, *calls: Call[Any]) -> list[Any]:
@@ -173,7 +178,8 @@ class Session:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
         if self.is_own:
             return calls
-        begin, pin, commit = (self._frame(name, _nothing, is_local=True) for name in ("begin", "pin", "commit"))
+        frame = partial(self._frame, read=_nothing, is_local=True, whole_tables="off")
+        begin, pin, commit = frame("begin"), frame("pin"), frame("commit")
         pins = [pin] if any(call.statement.is_pinned for call in calls) else []
         return [begin, *pins, *calls, commit]
 
@@ -263,6 +269,11 @@ class Database:
         self._conninfo = conninfo(dsn or _dsn_of(pool))
         self._pool = pool
         self._connect = connect
+
+    @property
+    def is_pooled(self) -> bool:
+        """Connections are the user's: lent for one operation, and not to be set up in any way."""
+        return self._pool is not None
 
     async def open(self) -> AsyncConnection[Any]:
         """A connection of one's own, for its owner to close."""

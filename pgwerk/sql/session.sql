@@ -7,19 +7,19 @@ begin isolation level read committed;
 commit;
 
 -- name: pin
--- A transaction of ours is short and says so. The planner is held to index scans: a plan made while the tables were
--- empty would be kept when they are full, and cost a hundred times. For one transaction, or for a session that is ours
--- alone.
+-- A transaction of ours is short and says so. For the engine's own work the planner is held to index scans: a plan made
+-- while the tables were empty would be kept when they are full, and cost a hundred times. For one transaction, or for a
+-- session that is ours alone.
 select
     set_config('default_transaction_isolation', 'read committed', :is_local::boolean),
     set_config('statement_timeout', '20s', :is_local::boolean),
     set_config('lock_timeout', '10s', :is_local::boolean),
     set_config('idle_in_transaction_session_timeout', '20s', :is_local::boolean),
     set_config('idle_session_timeout', '0', :is_local::boolean),
-    set_config('enable_seqscan', 'off', :is_local::boolean),
-    set_config('enable_bitmapscan', 'off', :is_local::boolean),
-    set_config('enable_hashjoin', 'off', :is_local::boolean),
-    set_config('enable_mergejoin', 'off', :is_local::boolean),
+    set_config('enable_seqscan', :whole_tables::text, :is_local::boolean),
+    set_config('enable_bitmapscan', :whole_tables::text, :is_local::boolean),
+    set_config('enable_hashjoin', :whole_tables::text, :is_local::boolean),
+    set_config('enable_mergejoin', :whole_tables::text, :is_local::boolean),
     set_config('jit', 'off', :is_local::boolean),
     set_config('plan_cache_mode', 'force_generic_plan', :is_local::boolean);
 

@@ -67,8 +67,8 @@ class Life:
             while not self._is_over():
                 await self._take_turn()
                 await self._rest()
-            if not self.is_lost:
-                await self._retire()
+        if not self.is_lost:  # its beat has stopped: that would take the retired for the dead
+            await self._retire()
 
     def look(self) -> None:
         """Something has changed that the loop should see now."""

@@ -54,8 +54,9 @@ class Explained:
 
 def pin(connection: Connection[Any], schema: str) -> None:
     statement = statements(schema)["pin"]
-    text = statement.text.replace("$1", "false")
-    connection.execute(text.encode())
+    values = [sql.Literal(value) for value in statement.bind({"is_local": False, "whole_tables": "off"})]
+    connection.execute(sql.SQL("prepare pin as {}").format(sql.SQL(statement.text)))
+    connection.execute(sql.SQL("execute pin({})").format(sql.SQL(", ").join(values)))
 
 
 def prepare(connection: Connection[Any], schema: str, name: str) -> None:

@@ -37,7 +37,7 @@ class Party:
     async def on(cls, dsn: str, schema: str) -> AsyncIterator[Self]:
         async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
             party = cls(connection, schema)
-            await party.say(framing(schema, "pin", is_local=False))
+            await party.say(framing(schema, "pin", is_local=False, whole_tables="off"))
             yield party
 
     async def say(self, call: Call[T]) -> T:

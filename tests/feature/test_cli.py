@@ -238,7 +238,8 @@ def test_what_can_never_work_is_said_in_one_line(project: Project, arguments: li
 def test_no_processes_from_the_environment(project: Project) -> None:
     (project.folder / "plain.py").write_text("from pgwerk import Werk\napp = Werk()\n")
     done = project.run("worker", "plain:app", PGWERK_PROCESSES="0")
-    assert (done.returncode, done.stderr) == (1, "error: processes must be at least 1, got 0\n")
+    assert done.returncode == 1
+    assert done.stderr.endswith("PGWERK_PROCESSES (the setting processes) must be at least 1, got 0\n")
 
 
 @pytest.mark.parametrize("entry", [MODULE, SCRIPT], ids=["module", "script"])
