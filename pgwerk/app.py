@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import psycopg
 from psycopg import AsyncConnection
 
 from pgwerk import embedded, logs, migrate
 from pgwerk.batch import Batcher
 from pgwerk.config import WerkConfig
-from pgwerk.control import Control
+from pgwerk.control import Control, number_of
 from pgwerk.db import Database, run_on
-from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected, SchemaMissing
+from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, KeyIsHeld, NotConnected, SchemaMissing
 from pgwerk.job import Job, JobStatus
 from pgwerk.params import EnqueueParams, Spec, specify, split_options
 from pgwerk.serializers import JSONSerializer, Serializer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from pgwerk.db import Connect
     from pgwerk.params import Seconds
+
+T = TypeVar("T")
 
 LONGEST_WAIT = 86400.0  # seconds that a waiter is remembered by the database if it names no timeout
 BULK = 10_000  # specs in one statement
@@ -61,6 +64,7 @@ class Werk(Control):
         self._database: Database | None = None
         self._server: embedded.Server | None = None
         self._connecting = asyncio.Lock()
+        self._users, self._is_kept = 0, False
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
         self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
         self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
@@ -84,13 +88,21 @@ class Werk(Control):
         """Starts the embedded server if that is what the DSN asks for, and brings the schema up to date. Again: no
         effect.
         """
+        await self._open()
+        self._is_kept = True
+
+    async def _open(self) -> None:
         async with self._connecting:
             if self._database is not None:
                 return
-            database = await self.reach()
-            if self.config.auto_migrate:
-                await migrate.migrate(database)
-            await migrate.check(database)
+            try:
+                database = await self.reach()
+                if self.config.auto_migrate:
+                    await migrate.migrate(database)
+                await migrate.check(database)
+            except BaseException:
+                self._let_go()
+                raise
             self._database = database
 
     async def reach(self) -> Database:
@@ -102,17 +114,24 @@ class Werk(Control):
         for shared in (self._waiters.pop(loop, None), self._batchers.pop(loop, None)):
             if shared is not None:
                 await shared.close()
-        self._database = None
+        self._database, self._is_kept = None, False
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        """May be entered again, by a handler or a worker: the last one out disconnects what no `connect()` keeps."""
+        await self._open()
+        self._users += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.disconnect()
+        self._users -= 1
+        if self._users == 0 and not self._is_kept:
+            await self.disconnect()
 
     async def enqueue(
         self,
@@ -185,16 +204,24 @@ class Werk(Control):
 
     async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
-        number = (await self.get_job(job)).id
+        number = number_of(job)
+        return await _in_time(self._wait_for(number, timeout or LONGEST_WAIT), f"job {number}", timeout)
+
+    async def _wait_for(self, number: int, seconds: float) -> Job:
+        await self.get_job(number)
         waiters = self._waiters_here()
         await waiters.listen()
-        (ended,) = await _in_time(waiters.ended([number], watch_for=timeout or LONGEST_WAIT), [number], timeout)
+        (ended,) = await waiters.ended([number], watch_for=seconds)
         return ended
 
     async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
         specs = [specify(each, self.serializer) for each in params]
         for spec in specs:
             spec.columns["waited"] = timeout or LONGEST_WAIT
+        what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
+        return await _in_time(self._insert_and_wait(specs), what, timeout)
+
+    async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
         waiters = self._waiters_here()
         await waiters.listen()
         inserted = [await self._insert(specs[0], None)] if len(specs) == 1 else await self._insert_all(specs, None)
@@ -203,8 +230,7 @@ class Werk(Control):
             raise InvalidOption(
                 f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
             )
-        ids = [each.id for each in inserted]
-        return await _in_time(waiters.ended(ids), ids, timeout)
+        return await waiters.ended([each.id for each in inserted])
 
     async def _insert(self, spec: Spec, connection: AsyncConnection[Any] | None) -> Inserted:
         """A key may have to wait for somebody's open transaction: a keyed job travels alone."""
@@ -223,8 +249,13 @@ class Werk(Control):
             return []
         if connection is not None:
             return [inserted for call in calls for inserted in await run_on(connection, call)]
-        async with self.database.session() as session:
-            return [inserted for page in await session.transact(*calls) for inserted in page]
+        try:
+            async with self.database.session() as session:
+                return [inserted for page in await session.transact(*calls) for inserted in page]
+        except psycopg.errors.LockNotAvailable as error:
+            raise KeyIsHeld(
+                "somebody's open transaction holds a key of these jobs; try again when it has ended"
+            ) from error
 
     async def _check_connection(self, connection: AsyncConnection[Any]) -> None:
         """Asked once a connection: a statement that fails would spoil the caller's transaction."""
@@ -283,13 +314,14 @@ def _result(job: Job) -> Any:
     return job.result
 
 
-async def _in_time(ended: Awaitable[list[Job]], ids: Sequence[int], timeout: float | None) -> list[Job]:
+async def _in_time(ended: Awaitable[T], what: str, timeout: float | None) -> T:
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as limit:
             return await ended
     except TimeoutError as error:
-        what = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs"
-        raise JobTimeout(f"{what} had not ended after {timeout} s; it goes on, wait_for waits again") from error
+        if not limit.expired():
+            raise
+        raise JobTimeout(f"{what} had not ended after {timeout} s; if it was enqueued, it goes on") from error
 
 
 def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[str, Any]) -> EnqueueParams:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
+from pgwerk.db import is_refusal
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,13 +53,16 @@ class Batcher:
             await self._sender
 
     async def _send_all(self) -> None:
+        is_open = False
         try:
             async with self._database.session() as session:
+                is_open = True
                 await self._send(session, self._take())
                 while batch := await self._next(session):
                     await self._send(session, batch)
-        except Exception as error:  # noqa: BLE001 - it reaches each caller
-            _refuse(self._take(), error)
+        except Exception as error:  # noqa: BLE001 - it has reached the callers of what was sent
+            if not is_open:
+                _refuse(self._take(), error)
         finally:
             self._sender = None
             if self._pending:  # they came while the connection was being closed
@@ -91,7 +96,7 @@ class Batcher:
         try:
             answers = await session.run(call)
         except psycopg.Error as error:
-            if len(batch) == 1:
+            if len(batch) == 1 or not is_refusal(error):
                 _refuse(batch, error)
                 return
             await self._send(session, batch[: len(batch) // 2])

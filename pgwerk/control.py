@@ -30,7 +30,7 @@ class Control:
 
     async def get_job(self, job: Job | int | str) -> Job:
         """Raises `JobNotFound`."""
-        number = _number(job)
+        number = number_of(job)
         async with self._session() as session:
             rows = await session.run(self._control.get_jobs([number]))
         if not rows:
@@ -51,7 +51,7 @@ class Control:
         """Newest first. The next page is the one `before` the last job of this one."""
         listed = self._control.list_jobs(
             queue=queue, status=_status(status), function=function, key=key,
-            before=None if before is None else _number(before), limit=_count(limit), offset=_offset(offset),
+            before=None if before is None else number_of(before), limit=_count(limit), offset=_offset(offset),
         )  # fmt: skip
         async with self._session() as session:
             rows = await session.run(listed)
@@ -60,12 +60,12 @@ class Control:
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
         """One for each attempt that started, in order."""
         async with self._session() as session:
-            rows = await session.run(self._control.executions(_number(job)))
+            rows = await session.run(self._control.executions(number_of(job)))
         return [JobExecution.from_row(row, self.serializer) for row in rows]
 
     async def cancel_job(self, job: Job | int | str) -> bool:
         """Aborts a job that is not running; True if it took effect."""
-        number = _number(job)
+        number = number_of(job)
         cancelled = Outcome(number, None, None, "aborted", error="cancelled before it ran")
         (end,) = EndingStore(self.database.schema).end([cancelled])
         async with self._session() as session:
@@ -82,7 +82,7 @@ class Control:
         return self.database.session()
 
 
-def _number(job: Job | int | str) -> int:
+def number_of(job: Job | int | str) -> int:
     try:
         return job_id(job)
     except ValueError as error:

@@ -86,6 +86,11 @@ class _Reading:
 _READING = _Reading()
 
 
+def is_refusal(error: psycopg.Error) -> bool:
+    """The server will not take these values, however often they are sent: somebody's value is wrong, not the moment."""
+    return (error.sqlstate or "").startswith(("22", "23", "54"))
+
+
 class Disconnected(ServerUnreachable):
     """The connection broke or fell silent on the way: what was sent may or may not have been done."""
 
@@ -178,10 +183,9 @@ class Session:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
         if self.is_own:
             return calls
-        frame = partial(self._frame, read=_nothing, is_local=True, whole_tables="off")
-        begin, pin, commit = frame("begin"), frame("pin"), frame("commit")
-        pins = [pin] if any(call.statement.is_pinned for call in calls) else []
-        return [begin, *pins, *calls, commit]
+        whole_tables = "off" if any(call.statement.is_pinned for call in calls) else "on"
+        frame = partial(self._frame, read=_nothing, is_local=True, whole_tables=whole_tables)
+        return [frame("begin"), frame("pin"), *calls, frame("commit")]
 
     def _frame(self, name: str, read: Callable[[list[Row]], T], **values: object) -> Call[T]:
         statement = statements(self._schema)[name]
@@ -211,7 +215,8 @@ class Session:
         for calls, group in zip(groups, sent, strict=True):
             results = []
             for prepared in group:
-                results.append((yield from self._receive(prepared, deadline)))  # noqa: PERF401 - no yield in a comprehension
+                deadline = time.monotonic() + DEADLINE
+                results.append((yield from self._receive(prepared, deadline)))
             yield from _next(pgconn, deadline)
             answers.append(_answers(calls, results))
         pgconn.exit_pipeline_mode()
@@ -279,7 +284,7 @@ class Database:
         """A connection of one's own, for its owner to close."""
         try:
             if self._connect is not None:
-                return await self._connect()
+                return await self._made()
             return await AsyncConnection.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise ServerUnreachable(_unreachable(self._conninfo, error)) from error
@@ -290,10 +295,20 @@ class Database:
         async with self.loan() as connection:
             yield Session(connection, self.schema)
 
+    async def _made(self) -> AsyncConnection[Any]:
+        try:
+            return await self._connect()  # type: ignore[misc]
+        except Exception as error:
+            raise ServerUnreachable(f"the app's own connect failed: {error!r}; it is tried again") from error
+
     async def keep(self) -> Session:
         """For a worker, for as long as it likes."""
         session = Session(await self.open(), self.schema)
-        await session.settle_in()
+        try:
+            await session.settle_in()
+        except psycopg.Error as error:
+            session.close()
+            raise Disconnected(_reason(error)) from error
         return session
 
     @contextlib.asynccontextmanager
@@ -330,7 +345,7 @@ def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[An
     for result in results:
         if result.status not in _DONE:
             return error_from_result(result)
-    framing = (len(results) - len(calls) + 1) // 2  # begin and perhaps pin before them, commit behind
+    framing = 2 if len(results) > len(calls) else 0  # begin and pin
     return [call.read(_rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
 
 
@@ -399,7 +414,7 @@ def _check(deadline: float) -> None:
 
 def _received(pgconn: PGconn) -> Generator[str]:
     while (notification := pgconn.notifies()) is not None:
-        yield notification.extra.decode()
+        yield notification.extra.decode(errors="replace")
 
 
 def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
@@ -414,7 +429,7 @@ def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
 
 
 def _reason(error: psycopg.Error) -> str:
-    return f"the connection to Postgres was lost: {str(error).strip()}"
+    return f"the connection to Postgres was lost: {' '.join(str(error).split())}"
 
 
 def _unreachable(dsn: str, error: psycopg.Error) -> str:

@@ -59,6 +59,10 @@ class NotSerializable(WerkError, TypeError):
     """A value that the app's serializer cannot take."""
 
 
+class KeyIsHeld(WerkError, TimeoutError):
+    """A transaction that is still open has enqueued a job with the same key: whether it is taken is not known yet."""
+
+
 class JobNotFound(WerkError, LookupError):
     """No job has this id (any more)."""
 

@@ -25,7 +25,6 @@ class Verdict(Enum):
     INTERRUPTED = auto()  # the worker stops
     UNSTARTED = auto()  # claimed, and handed back before it began
     EXPIRED = auto()  # not started within its `_ttl`
-    CANCELLED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,9 @@ class Outcome:
     delay: float = 0.0
     result: bytes | None = None
     error: str | None = None
+    attempt: Attempt | None = None
+    """Of which it is the outcome, in case another one has to be decided on."""
+
     expired: bool = False
     """Only if the job may still expire: it has not been claimed in the meantime."""
 
@@ -94,7 +96,7 @@ def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
             return Decision("back")
         case Verdict.UNSTARTED:
             return Decision("unstarted")
-        case Verdict.EXPIRED | Verdict.CANCELLED:
+        case Verdict.EXPIRED:
             return Decision("aborted")
         case Verdict.RAISED | Verdict.LOST if attempt.number >= attempt.max_attempts:
             return Decision("failed")
@@ -118,6 +120,10 @@ def described(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("pgwerk."):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+
+def expired(ttl: float | None) -> str:
+    return f"expired: not started within {ttl or 0:g} s after it became due"
 
 
 def storable(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from pgwerk.errors import JobNotFound, ServerUnreachable
+from pgwerk.errors import JobNotFound, NotConnected, ServerUnreachable
 from pgwerk.job import Job
 from pgwerk.store.control import ControlStore
 from pgwerk.store.session import SessionStore
@@ -25,7 +26,7 @@ POLL = 1.0  # seconds between two looks at everything that is waited for
 POLL_POOLED = 0.2  # where a pooler stands in between and no notification can be heard
 LINGER = 5.0  # seconds that the connection outlives its last waiter, as the next one is often near
 MOST_HEARD = 100_000
-ENDED = "ended "
+ENDED = re.compile(r"ended (\d+)")
 
 
 class Waiters:
@@ -45,10 +46,13 @@ class Waiters:
         """Returns when ends are heard: whatever is enqueued from now on cannot end unnoticed."""
         self._idle_since = time.monotonic()
         self._heard.clear()
+        self._start()
+        await self._listening.wait()
+
+    def _start(self) -> None:
         if self._listener is None or self._listener.done():
             self._listening.clear()
             self._listener = asyncio.create_task(self._run())
-        await self._listening.wait()
 
     async def ended(self, ids: Sequence[int], *, watch_for: float | None = None) -> list[Job]:
         """The jobs as they ended, in order; `JobNotFound` for one that is gone.
@@ -58,6 +62,7 @@ class Waiters:
         futures = [asyncio.get_running_loop().create_future() for _ in ids]
         for job_id, future in zip(ids, futures, strict=True):
             self._waiting[job_id].append(future)
+        self._start()  # the enqueue may have outlasted the listener
         try:
             if watch_for is not None or not self._heard.isdisjoint(ids):
                 await self._look(ids, watch_for)
@@ -78,6 +83,9 @@ class Waiters:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
+        self._listening.set()
+        for future in [each for futures in self._waiting.values() for each in futures if not each.done()]:
+            future.set_exception(NotConnected("the app was disconnected while a job was waited for; it goes on"))
 
     def _forget(self, job_id: int, future: asyncio.Future[Job]) -> None:
         future.cancel()
@@ -105,7 +113,7 @@ class Waiters:
             poll = POLL if session.is_own else POLL_POOLED
             while self._waiting or time.monotonic() - self._idle_since < LINGER:
                 heard = await session.notifications(poll)
-                ids = {int(text.removeprefix(ENDED)) for text in heard if text.startswith(ENDED)}
+                ids = {int(match[1]) for text in heard if (match := ENDED.fullmatch(text))}
                 self._heard |= ids - self._waiting.keys() if len(self._heard) < MOST_HEARD else set()
                 await self._collect(session, ids & self._waiting.keys())
                 if time.monotonic() - polled >= poll and self._waiting:

@@ -68,7 +68,7 @@ returned as (
         case when h.status = 'unstarted' and h.attempt = 1 then j.expires_at end as expires_at
     from held h
     cross join lateral (
-        select queue, priority, coalesce(scheduled_at, enqueued_at) + ttl * interval '1 second' as expires_at
+        select queue, priority, greatest(scheduled_at, enqueued_at) + ttl * interval '1 second' as expires_at
         from pgwerk.job where id = h.job_id
         offset 0
     ) j

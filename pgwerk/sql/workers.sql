@@ -38,7 +38,9 @@ with stopped as (
 delete from pgwerk.idle i using stopped where i.worker_id = stopped.id;
 
 -- name: announce_idle
-insert into pgwerk.idle (worker_id) values (:worker_id) on conflict do nothing;
+insert into pgwerk.idle (worker_id)
+select id from pgwerk.worker where id = :worker_id::bigint and state = 'alive'
+on conflict do nothing;
 
 -- name: withdraw_idle
 delete from pgwerk.idle where worker_id = :worker_id::bigint;

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
 from pgwerk.context import Context
 from pgwerk.errors import HandlerNotFound, NotSerializable
-from pgwerk.execution import Attempt, Outcome, Verdict, decide, described
+from pgwerk.execution import Attempt, Outcome, Verdict, decide, described, expired
 from pgwerk.handlers import find
 from pgwerk.job import Job, JobStatus
 from pgwerk.worker.pace import PATIENCE, Pace
-from pgwerk.worker.services.maintenance import expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,13 +123,16 @@ class Attempts:
             self._end(running, Verdict.INTERRUPTED, None, None)
 
     def refused(self, outcome: Outcome, error: str) -> None:
-        """The server would not store it: the attempt fails with the server's words."""
+        """The server would not store it: the attempt fails with the server's words. If it would not store that
+        either, the job stays in our hands until this worker ends.
+        """
         events.emit(events.ResultRefused(outcome.job_id, error))
-        status = "failed" if outcome.status == "complete" else outcome.status
-        words = f"the result was refused by Postgres: {error}"
-        self._outcomes.append(
-            Outcome(outcome.job_id, outcome.worker_id, outcome.claim_no, status, outcome.delay, error=words)
-        )
+        if outcome.attempt is not None and outcome.status == "complete":
+            decision = decide(Verdict.RAISED, outcome.attempt, random.random())  # noqa: S311
+            words = f"the result was refused by Postgres: {error}"
+            self._outcomes.append(
+                replace(outcome, status=decision.status, delay=decision.delay, result=None, error=words)
+            )
 
     async def _run(self, running: Running) -> None:
         verdict, result, error = await self._attempt(running)
@@ -196,7 +198,8 @@ class Attempts:
                 )
             )
         claim = (row.job_id, self._worker_id, running.claim_no)
-        return Outcome(*claim, decision.status, decision.delay, result, error, expired=verdict is Verdict.EXPIRED)
+        is_expired = verdict is Verdict.EXPIRED
+        return Outcome(*claim, decision.status, decision.delay, result, error, attempt, expired=is_expired)
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
         self._stuck += 1

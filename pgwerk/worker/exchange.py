@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgwerk import events
-from pgwerk.db import Disconnected
+from pgwerk.db import Disconnected, is_refusal
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while there is work
 DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
 FULL_LOOK = 60.0  # look at all of them, once in so many seconds
-REST = 1.0  # seconds without claims after one that failed
-REFUSED = ("22", "23", "54")  # classes of errors that say: not this value, however often
 
 
 @dataclass(slots=True)
@@ -46,6 +44,9 @@ class Turn:
 
     more: bool = False
     """There is more to claim at once."""
+
+    failed: bool = False
+    """The server could not do part of it: not again at once."""
 
     settled: set[int] = field(default_factory=set)
     unsettled: list[Outcome] = field(default_factory=list)
@@ -66,12 +67,12 @@ class Exchange:
         self._looked_at = self._looked_at_all = float("-inf")
         self._due: float | None = None
         self._due_from = float("-inf")
-        self._rests_until = float("-inf")
+        self._promote_from = float("-inf")
 
     @property
     def due_in(self) -> float | None:
         """Seconds until a scheduled job is due."""
-        return None if self._due is None else max(0.0, self._due - time.monotonic())
+        return None if self._due is None else max(0.0, max(self._due, self._promote_from) - time.monotonic())
 
     def expect(self, delay: float) -> None:
         """A job that was sent back will be due in so many seconds."""
@@ -95,7 +96,7 @@ class Exchange:
         self, outcomes: Sequence[Outcome], room: int, *, thorough: bool = False, announce: bool | None = None
     ) -> Turn:
         """Raises `Disconnected` when it cannot be known what was done: the outcomes are then to be sent again."""
-        promotes, asks = self.due_in == 0.0, room > 0 and time.monotonic() >= self._rests_until
+        promotes, asks = self.due_in == 0.0, room > 0
         looks = asks and self._is_time_to_look(thorough=thorough)
         parts = {
             "promote": self._promotion() if promotes else None,
@@ -115,10 +116,12 @@ class Exchange:
 
     async def orphans(self, running: Iterable[int]) -> list[Orphan]:
         """Claims of ours whose answer never came."""
-        call = self._claims.orphans(self._worker_id, self._claim_no, list(running))
-        ((orphans,),) = [_or_raise(answers) for answers in await self._converse([call])]
+        ((orphans,),) = [_or_raise(answers) for answers in await self._converse([self.orphans_of(running)])]
         found: list[Orphan] = orphans
         return found
+
+    def orphans_of(self, running: Iterable[int]) -> Call[list[Orphan]]:
+        return self._claims.orphans(self._worker_id, self._claim_no, list(running))
 
     def _promotion(self) -> list[Call[Any]]:
         return [self._maintenance.promote(self._due_from)]
@@ -149,12 +152,14 @@ class Exchange:
     def _read_promotion(self, answers: Answers) -> None:
         (promoted,) = _or_raise(answers)
         self._due = time.monotonic() if promoted == BATCH else None
+        if not promoted:  # somebody else has them in hand
+            self._promote_from = time.monotonic() + LOOK_AROUND
         self._looked_at = float("-inf")
 
     def _read_claim(self, turn: Turn, answers: Answers, room: int, *, looks: bool) -> None:
         if isinstance(answers, psycopg.Error):
-            self._rests_until = time.monotonic() + REST  # what stops a claim must not stop the results behind it
-            events.emit(events.DutyFailed("claim", str(answers).strip()))
+            turn.asked, turn.failed = False, True
+            events.emit(events.DutyFailed("claim", events.one_line(answers)))
             return
         if looks:
             *answers, new_lanes, outlook = answers
@@ -170,15 +175,16 @@ class Exchange:
 
     def _note_due(self, due: float | None, clock: float) -> None:
         self._due = None if due is None else time.monotonic() + max(0.0, due - clock)
-        self._due_from = min(due or clock, clock) - DUE_SLACK
+        self._due_from = min(clock if due is None else due, clock) - DUE_SLACK
 
     async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
         if not isinstance(answers, psycopg.Error):
             turn.settled = turn.settled.union(*answers)
-        elif not (answers.sqlstate or "").startswith(REFUSED):
+        elif not is_refusal(answers):
             turn.unsettled += outcomes
+            turn.failed = True
             if answers.sqlstate:  # else it was only skipped, as what came before it failed
-                events.emit(events.DutyFailed("settle", str(answers).strip()))
+                events.emit(events.DutyFailed("settle", events.one_line(answers)))
         elif len(outcomes) == 1:
             turn.refused.append((outcomes[0], str(answers).strip()))
         else:

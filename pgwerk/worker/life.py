@@ -10,9 +10,12 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable
 from pgwerk.execution import Outcome
+from pgwerk.store.ending import EndingStore
 from pgwerk.store.workers import WorkerStore
 from pgwerk.worker.attempts import Attempts
 from pgwerk.worker.cadence import Cadence
@@ -25,12 +28,14 @@ from pgwerk.worker.services.maintenance import Maintenance
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from pgwerk.db import Session
     from pgwerk.worker.executors.aio import AioExecutor
     from pgwerk.worker.worker import AsyncWorker
 
 POLL_LISTENING, POLL_DEAF = 10.0, 1.0  # seconds
 FIRST_RECONNECT, LAST_RECONNECT = 0.1, 2.0  # seconds; doubled from one to the other
 CANCEL_GRACE = 5.0  # seconds for a cancelled handler to clean up
+REST = 1.0  # seconds after a turn of which the server could not do a part
 ORPHAN_CHECKS = (0.0, 5.0, 30.0)  # seconds after a reconnect: the old connection may still have been at work
 
 
@@ -39,6 +44,7 @@ class Life:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.is_lost = False
         self._is_away = False
+        self._has_failed = False
         self._worker, self._database = worker, worker.app.database
         self._executor = executor
         self._pulse = asyncio.Event()
@@ -106,12 +112,20 @@ class Life:
             await asyncio.gather(*tasks, return_exceptions=True)
             await beat.stop()
             self._exchange.close()
+            self._executor.close()
 
     async def _retire(self) -> None:
         """Said if there is somebody to hear it; else the others find out by the beat."""
-        with contextlib.suppress(ServerUnreachable):
+        with contextlib.suppress(ServerUnreachable, psycopg.Error):
             async with self._database.session() as session:
+                await self._hand_in(session)
                 await session.run(WorkerStore(self._database.schema).stop(self.id))
+
+    async def _hand_in(self, session: Session) -> None:
+        """What is still ours has never started: its answer was lost on the way."""
+        if orphans := await session.run(self._exchange.orphans_of(self._attempts.known())):
+            back = [Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans]
+            await session.transact(*EndingStore(self._database.schema).end(back))
 
     def _is_over(self) -> bool:
         if self.is_lost or (self._is_away and self._worker.is_cut_short):
@@ -140,13 +154,23 @@ class Life:
 
     async def _rest(self) -> None:
         """Until there is something to say to the database, or the loop is to end."""
-        while not (self._attempts.has_outcomes or self._is_over() or (self._room and self._is_time_to_claim())):
+        while not (self._has_business() or self._is_over()):
             self._pulse.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._rest_seconds()):
                     await self._pulse.wait()
             if self._attempts.patience == 0:
                 self._attempts.hand_back()
+
+    def _has_business(self) -> bool:
+        if self._attempts.has_outcomes or self._orphans_in == 0:
+            return True
+        return self._room > 0 and self._is_time_to_claim()
+
+    @property
+    def _orphans_in(self) -> float | None:
+        """Seconds until the next look for claims whose answers were lost."""
+        return max(0.0, self._orphan_checks[0] - time.monotonic()) if self._orphan_checks else None
 
     def _is_time_to_claim(self) -> bool:
         if self._exchange.due_in == 0:
@@ -157,13 +181,13 @@ class Life:
 
     def _rest_seconds(self) -> float | None:
         """None: only a change can end the rest."""
-        moments = [self._attempts.patience]
+        moments = [self._attempts.patience, self._orphans_in]
         if self._room:
             moments += [self._cadence.poll_in, self._exchange.due_in]
         return min((moment for moment in moments if moment is not None), default=None)
 
     async def _take_turn(self) -> None:
-        room = self._room
+        room = 0 if self._has_failed and self._attempts.has_outcomes else self._room  # results first
         announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
         outcomes: list[Outcome] = []
         try:
@@ -177,6 +201,9 @@ class Life:
             return
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
+        self._has_failed = turn.failed
+        if turn.failed:
+            await asyncio.sleep(REST)
         if turn.asked:
             found, interval = len(turn.claimed), self._poll_interval
             self._cadence.answered(found, more=turn.more, announced=announce, poll_interval=interval)
@@ -199,7 +226,8 @@ class Life:
     def _follow_up(self, outcome: Outcome) -> None:
         """A job that we sent back is one that we may get again."""
         if outcome.returns:
-            self._exchange.expect(outcome.delay)
+            if outcome.delay:
+                self._exchange.expect(outcome.delay)
             self._cadence.wake()
 
     async def _survive(self, error: ServerUnreachable) -> None:
@@ -222,7 +250,7 @@ class Life:
 
     async def _find_orphans(self) -> None:
         """Jobs that are ours by an answer that was lost: they go back, nobody has started them."""
-        if not self._orphan_checks or time.monotonic() < self._orphan_checks[0]:
+        if self._orphans_in != 0:
             return
         orphans = await self._exchange.orphans(self._attempts.known())
         self._orphan_checks.pop(0)

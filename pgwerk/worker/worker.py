@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from pgwerk import events
@@ -13,7 +12,7 @@ from pgwerk.worker.life import Life
 from pgwerk.worker.signals import stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from pgwerk.app import Werk
 
@@ -94,37 +93,34 @@ class AsyncWorker:
             events.emit(
                 events.WorkerStopping(self._life.name, reason, self._life.running, self.config.shutdown_timeout)
             )
-            self._life.look()
+            self._life.wind_down()
         asyncio.get_running_loop().call_later(self.config.shutdown_timeout, self._cut_short)
 
     async def _run(self) -> None:
-        async with self._connected_app():
-            executor = AioExecutor(self.config.concurrency)
-            try:
-                with stop_signals(self.stop):
-                    await self._live(executor)
-            finally:
-                executor.close()
+        async with self.app:
+            with stop_signals(self.stop):
+                await self._live()
 
-    async def _live(self, executor: AioExecutor) -> None:
+    async def _live(self) -> None:
         """One life, unless others take this worker for dead: then it begins anew, under a new identity."""
-        while True:
-            life = await self._born(executor)
+        while (life := await self._born()) is not None:
             self._life = life
             await life.run()
             if self.is_stopping or not life.is_lost:
-                events.emit(events.WorkerStopped(life.name, self._stop_reason or "nothing is left"))
-                return
+                break
+        events.emit(events.WorkerStopped(self.name or "", self._stop_reason or "nothing is left"))
 
-    async def _born(self, executor: AioExecutor) -> Life:
-        """The first life needs a server; a later one waits for it."""
+    async def _born(self) -> Life | None:
+        """The first life needs a server; a later one waits for it, unless the worker is to stop."""
         while True:
-            life = Life(self, executor)
+            life = Life(self, AioExecutor(self.config.concurrency))  # threads of an earlier life may never return
             try:
                 await life.begin()
             except ServerUnreachable:
-                if self._life is None or self.is_stopping:
+                if self._life is None:
                     raise
+                if self.is_stopping:
+                    return None
                 await asyncio.sleep(REBIRTH)
             else:
                 return life
@@ -134,15 +130,6 @@ class AsyncWorker:
         if self._life is not None:
             self._life.interrupt()
             self._life.look()
-
-    @contextlib.asynccontextmanager
-    async def _connected_app(self) -> AsyncIterator[None]:
-        """An app that is not connected yet is connected for as long as its worker runs."""
-        if self.app.is_connected:
-            yield
-        else:
-            async with self.app:
-                yield
 
 
 def _queues(queues: Sequence[str] | None) -> list[str]:

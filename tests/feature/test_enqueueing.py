@@ -805,7 +805,7 @@ async def test_apply_of_a_cancelled_job_raises_too(app: Werk) -> None:
 
 
 async def test_apply_gives_up_in_time_and_the_job_goes_on(app: Werk) -> None:
-    with pytest.raises(TimeoutError, match=r"job \d+ had not ended after 0.1 s; it goes on, wait_for waits again"):
+    with pytest.raises(TimeoutError, match=r"had not ended after 0.1 s; if it was enqueued, it goes on"):
         await app.apply(handlers.echo, 5, timeout=0.1)
     (job,) = await app.list_jobs()
     await _work(app)

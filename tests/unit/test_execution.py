@@ -31,8 +31,6 @@ TABLE = [
     (Verdict.UNSTARTED, 1, 1, Decision("unstarted")),
     (Verdict.UNSTARTED, 3, 3, Decision("unstarted")),
     (Verdict.EXPIRED, 1, 3, Decision("aborted")),
-    (Verdict.CANCELLED, 1, 3, Decision("aborted")),
-    (Verdict.CANCELLED, 3, 3, Decision("aborted")),
 ]
 
 attempts = st.builds(

@@ -27,11 +27,12 @@ class AioExecutor:
         return await _in_time(result, timeout) if asyncio.iscoroutine(result) else result
 
     async def _in_thread(self, call: Callable[[], Any], timeout: float | None, on_stuck: Stuck) -> Any:
-        running = asyncio.wrap_future(self._threads.submit(contextvars.copy_context().run, _caught, call))
+        thread = self._threads.submit(contextvars.copy_context().run, _caught, call)
+        running = asyncio.wrap_future(thread)
         try:
             done, _ = await asyncio.wait([running], timeout=timeout)
         except asyncio.CancelledError:
-            if not running.cancel():
+            if not thread.cancel():  # the asyncio future would say yes to any
                 on_stuck(running)
             raise
         if not done:
@@ -59,11 +60,14 @@ async def _in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
         return await coroutine
     try:
         async with asyncio.timeout(timeout) as limit:
-            return await coroutine
+            result = await coroutine
     except TimeoutError as error:
         if limit.expired():
             raise _late(timeout) from error
         raise
+    if limit.expired():  # it would not be cancelled, and came back too late
+        raise _late(timeout)
+    return result
 
 
 def _late(timeout: float | None) -> JobTimeout:

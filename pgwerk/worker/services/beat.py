@@ -15,8 +15,6 @@ import time
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
-import psycopg
-
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable
 from pgwerk.store.workers import Pulse, WorkerStore
@@ -71,7 +69,6 @@ class Beat:
         self._on_lost, self._on_dead = on_lost, on_dead
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._called_at: float | None = None
         self._is_blocked = False
@@ -82,7 +79,8 @@ class Beat:
 
     async def stop(self) -> None:
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        while self._thread.is_alive():  # noqa: ASYNC110 - not by to_thread: handlers may have filled the loop's pool
+            await asyncio.sleep(0.02)
 
     def _run(self) -> None:
         asyncio.run(self._main())
@@ -91,8 +89,11 @@ class Beat:
         while not self._stopping.is_set():
             try:
                 await self._over_one_connection()
-            except (ServerUnreachable, psycopg.Error, TimeoutError):
+            except (ServerUnreachable, TimeoutError):
                 await self._sleep(RECONNECT)  # the worker's own conversation tells of the outage
+            except Exception as error:  # noqa: BLE001 - a thread that ends would be the worker's death
+                events.emit(events.DutyFailed("the beat", events.one_line(error)))
+                await self._sleep(RECONNECT)
 
     async def _over_one_connection(self) -> None:
         watch = Watch()

@@ -8,8 +8,6 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from pgwerk import events
 from pgwerk.db import Disconnected
 from pgwerk.errors import ServerUnreachable
@@ -47,8 +45,11 @@ class Listener:
         while True:
             try:
                 await self._over_one_connection()
-            except (ServerUnreachable, psycopg.Error):
+            except ServerUnreachable:
                 pause = RETRY  # the worker's own conversation tells of the outage
+            except Exception as error:  # noqa: BLE001 - polling goes on, and so must this
+                events.emit(events.DutyFailed("listening", events.one_line(error)))
+                pause = RETRY
             else:
                 pause = RETRY_DEAF
             self._note(is_listening=False)

@@ -7,11 +7,9 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable
-from pgwerk.execution import Attempt, Outcome, Verdict, decide
+from pgwerk.execution import Attempt, Outcome, Verdict, decide, expired
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.maintenance import BATCH, Lost, MaintenanceStore
 
@@ -40,8 +38,8 @@ class Maintenance:
                 await self.tick()
             except ServerUnreachable:
                 pass  # the worker's own conversation tells of the outage
-            except psycopg.Error as error:
-                events.emit(events.DutyFailed("maintenance", str(error).strip()))
+            except Exception as error:  # noqa: BLE001 - a round that fails must not be the last
+                events.emit(events.DutyFailed("maintenance", events.one_line(error)))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval * random.uniform(0.8, 1.2)):  # noqa: S311
                     await self._nudged.wait()
@@ -63,7 +61,8 @@ class Maintenance:
             outcomes = [_lost(job) for job in lost]
             settled = await self._settle(session, outcomes)
             requeued = sum(outcome.returns for outcome in outcomes if outcome.job_id in settled)
-            events.emit(events.JobsRescued(requeued, len(settled) - requeued))
+            if settled:
+                events.emit(events.JobsRescued(requeued, len(settled) - requeued))
             if len(lost) < BATCH:
                 break
 
@@ -80,10 +79,6 @@ class Maintenance:
 def expiry(job_id: int, ttl: float | None) -> Outcome:
     """Of a job that waits; what a worker has claimed it settles by its claim."""
     return Outcome(job_id, None, None, "aborted", error=expired(ttl), expired=True)
-
-
-def expired(ttl: float | None) -> str:
-    return f"expired: not started within {ttl or 0:g} s after it became due"
 
 
 def _lost(job: Lost) -> Outcome:
