@@ -15,11 +15,12 @@ from harness import SCHEMA
 from jobs import tell_time
 
 from pgwerk import AsyncWorker, Werk
-from pgwerk.db import Call, Database, Session
+from pgwerk.db import Database
 from pgwerk.execution import Outcome
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Range
 from pgwerk.store.workers import WorkerStore
+from pgwerk.wire import Call, Session
 
 CONCURRENCY = 10
 BATCH = 100  # jobs in one exchange of the raw drain

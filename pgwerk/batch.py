@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from pgwerk.db import is_refusal
+from pgwerk.wire import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database
     from pgwerk.params import Spec
     from pgwerk.store.enqueue import EnqueueStore, Inserted
+    from pgwerk.wire import Session
 
 MOST_AT_ONCE = 1000
 LINGER = 0.2  # seconds that a connection outlives its last enqueue: a burst is often not over

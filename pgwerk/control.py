@@ -13,8 +13,9 @@ from pgwerk.store.ending import EndingStore
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database
     from pgwerk.serializers import Serializer
+    from pgwerk.wire import Session
 
 MOST_LISTED = 10_000
 

@@ -1,41 +1,28 @@
-"""The way to the server: connections, and conversations of whole transactions in one round trip.
-
-A conversation is written on libpq's pipeline mode itself: a statement costs some 6 µs of Python there instead of
-60, and `BEGIN`, the statements, `COMMIT` and the next transaction leave in one packet.
-"""
+"""The way to the server: where connections come from."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor, pq, waiting
-from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import error_from_result
 from psycopg.rows import dict_row
 
 from pgwerk.errors import InvalidOption, ServerUnreachable
-from pgwerk.sql import Statement, statements
+from pgwerk.wire import READING, Call, Disconnected, Row, Session, as_text, lost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import TypeAlias
 
-    from psycopg.abc import Buffer, PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.adapt import AdaptersMap
     from psycopg_pool import AsyncConnectionPool
 
-    Steps: TypeAlias = PQGen["T"]
-    Framing: TypeAlias = Callable[[Sequence["Call[Any]"]], Sequence["Call[Any]"]]
     Connect: TypeAlias = Callable[[], Awaitable[AsyncConnection[Any]]]
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 # A network that died without a word is noticed in half a minute, not in two hours.
 NETWORK_DEFAULTS = {
@@ -48,51 +35,6 @@ NETWORK_DEFAULTS = {
     "application_name": "pgwerk",
     "client_encoding": "utf8",
 }
-DEADLINE = 30.0  # seconds for a conversation: a proxy that still acknowledges defeats every network timeout
-_LOOK = 1.0  # seconds between two looks at the deadline
-_TRIES = 5
-_GAVE_WAY = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-_BINARY = pq.Format.BINARY
-_DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """A statement with its values, and how to read its rows: by name, or (`make`) from the values in their order."""
-
-    statement: Statement
-    values: Sequence[object]
-    read: Callable[[list[Any]], T]
-    make: Callable[[Sequence[Any]], Any] | None = None
-
-
-class _RawJson(Loader):
-    """JSON stays text: what it means is the app's serializer's business."""
-
-    format = _BINARY
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)[1:]  # without the version of the format
-
-
-class _Reading:
-    """How answers are read, whatever the program has registered with psycopg for itself: times are in UTC."""
-
-    adapters = AdaptersMap(psycopg.adapters)
-    adapters.register_loader("jsonb", _RawJson)
-    connection = None
-
-
-_READING = _Reading()
-
-
-def is_refusal(error: psycopg.Error) -> bool:
-    """The server will not take these values, however often they are sent: somebody's value is wrong, not the moment."""
-    return (error.sqlstate or "").startswith(("22", "23", "54"))
-
-
-class Disconnected(ServerUnreachable):
-    """The connection broke or fell silent on the way: what was sent may or may not have been done."""
 
 
 def conninfo(dsn: str) -> str:
@@ -102,162 +44,6 @@ def conninfo(dsn: str) -> str:
     except psycopg.ProgrammingError as error:
         raise InvalidOption(f"not a DSN that Postgres understands: {str(error).strip()}") from error
     return make_conninfo(dsn, **{name: value for name, value in NETWORK_DEFAULTS.items() if name not in given})
-
-
-class Session:
-    """A connection that speaks in whole transactions. What goes wrong on the way closes it: its state is unknown."""
-
-    def __init__(self, connection: AsyncConnection[Any], schema: str) -> None:
-        self.pgconn: PGconn = connection.pgconn
-        self._connection = connection  # it closes itself when nobody refers to it
-        self._schema = schema
-        self.is_own = False
-        self._has_settled = False
-        self._prepared: set[str] = set()
-
-    async def settle_in(self, *, whole_tables: str = "off") -> None:
-        """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
-        what frames each transaction elsewhere is said once. `whole_tables` is "on" for plans that may read them.
-        """
-        if self._has_settled:
-            return
-        self._has_settled = True
-        who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
-        if who == self.pgconn.backend_pid:
-            await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
-            self.is_own = True
-
-    async def transact(self, *calls: Call[Any]) -> list[Any]:
-        """One transaction, one round trip; the answers in order, or the server's error.
-
-        A transaction that had to give way to another one is tried again: nothing of it was done.
-        """
-        for _ in range(_TRIES):
-            (answers,) = await self.converse(calls)
-            if not isinstance(answers, _GAVE_WAY):
-                break
-        if isinstance(answers, psycopg.Error):
-            raise answers
-        return answers
-
-    async def run(self, *calls: Call[T]) -> T:
-        """A transaction of which only the last call's answer matters."""
-        answers: list[T] = await self.transact(*calls)
-        return answers[-1]
-
-    async def single(self, call: Call[T]) -> T:
-        """A statement by itself, in no transaction block."""
-        return await self._drive(self._single(call))
-
-    async def converse(self, *transactions: Sequence[Call[Any]]) -> list[list[Any] | psycopg.Error]:
-        """Several transactions in one round trip; each gives its answers or its error, one error ends the rest."""
-        return await self._drive(self._transactions(transactions))
-
-    async def notifications(self, seconds: float) -> list[str]:
-        """Payloads as soon as there are any; none after so many seconds."""
-        return await self._drive(self._notifications(seconds), look=seconds)
-
-    def close(self) -> None:
-        """At once, without a word to the server: whoever gave up on it waits for nothing."""
-        self.pgconn.finish()
-
-    async def _drive(self, steps: Steps[T], look: float = _LOOK) -> T:
-        try:
-            return await waiting.wait_async(steps, self.pgconn.socket, interval=max(look, 0.001))
-        except psycopg.OperationalError as error:
-            if self.pgconn.status == pq.ConnStatus.OK and error.sqlstate:
-                raise
-            self.close()
-            raise Disconnected(_reason(error)) from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
-        answers = yield from self._exchange(transactions, self._framed)
-        if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
-            yield from self._rollback()
-        return answers
-
-    def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
-        """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
-        if self.is_own:
-            return calls
-        whole_tables = "off" if any(call.statement.is_pinned for call in calls) else "on"
-        frame = partial(self._frame, read=_nothing, is_local=True, whole_tables=whole_tables)
-        return [frame("begin"), frame("pin"), *calls, frame("commit")]
-
-    def _frame(self, name: str, read: Callable[[list[Row]], T], **values: object) -> Call[T]:
-        statement = statements(self._schema)[name]
-        return Call(statement, statement.bind(values), read)
-
-    def _single(self, call: Call[T]) -> Steps[T]:
-        (answers,) = yield from self._exchange([[call]], lambda calls: calls)
-        if isinstance(answers, psycopg.Error):
-            raise answers
-        answer: T = answers[0]
-        return answer
-
-    def _exchange(
-        self, groups: Sequence[Sequence[Call[Any]]], framed: Framing
-    ) -> Steps[list[list[Any] | psycopg.Error]]:
-        """Sends all of it, then reads all of it: one round trip. The first answers are read into Python while the
-        server is still at work on the next.
-        """
-        pgconn, deadline = self.pgconn, time.monotonic() + DEADLINE
-        pgconn.enter_pipeline_mode()
-        sent = []
-        for calls in groups:
-            sent.append([self._send(call) for call in framed(calls)])
-            pgconn.pipeline_sync()
-        yield from _flush(pgconn, deadline)
-        answers = []
-        for calls, group in zip(groups, sent, strict=True):
-            results = []
-            for prepared in group:
-                deadline = time.monotonic() + DEADLINE
-                results.append((yield from self._receive(prepared, deadline)))
-            yield from _next(pgconn, deadline)
-            answers.append(_answers(calls, results))
-        pgconn.exit_pipeline_mode()
-        return answers
-
-    def _send(self, call: Call[Any]) -> str | None:
-        """The statement's name, where it had to be prepared first and so has one more result to come."""
-        name, text = call.statement.name, call.statement.text
-        values = [_wire(value) for value in call.values]
-        if not self.is_own:
-            self.pgconn.send_query_params(text.encode(), values, result_format=_BINARY)
-            return None
-        fresh = name not in self._prepared
-        if fresh:
-            self._prepared.add(name)
-            self.pgconn.send_prepare(name.encode(), text.encode())
-        self.pgconn.send_query_prepared(name.encode(), values, result_format=_BINARY)
-        return name if fresh else None
-
-    def _receive(self, prepared: str | None, deadline: float) -> Steps[PGresult]:
-        result = yield from _result(self.pgconn, deadline)
-        if prepared is None:
-            return result
-        executed = yield from _result(self.pgconn, deadline)
-        if result.status in _DONE:
-            return executed
-        self._prepared.discard(prepared)
-        return result
-
-    def _rollback(self) -> Steps[None]:
-        deadline = time.monotonic() + DEADLINE
-        self.pgconn.send_query(b"rollback")
-        yield from _flush(self.pgconn, deadline)
-        yield from _result(self.pgconn, deadline)
-
-    def _notifications(self, seconds: float) -> Steps[list[str]]:
-        until = time.monotonic() + seconds
-        while not (found := list(_received(self.pgconn))) and time.monotonic() < until:
-            yield waiting.Wait.R
-            self.pgconn.consume_input()
-        return found
 
 
 class Database:
@@ -308,7 +94,7 @@ class Database:
             await session.settle_in()
         except psycopg.Error as error:
             session.close()
-            raise Disconnected(_reason(error)) from error
+            raise Disconnected(lost(error)) from error
         return session
 
     @contextlib.asynccontextmanager
@@ -329,92 +115,15 @@ class _Cursor(AsyncRawCursor[Row]):
 
     @property
     def adapters(self) -> AdaptersMap:
-        return _READING.adapters
+        return READING.adapters
 
 
 async def run_on(connection: AsyncConnection[Any], call: Call[T]) -> T:
     """On the caller's own connection, in whatever transaction it is in; nothing about it is changed."""
     async with _Cursor(connection, row_factory=dict_row) as cursor:
-        await cursor.execute(call.statement.text, [_text(value) for value in call.values], prepare=False)
+        await cursor.execute(call.statement.text, [as_text(value) for value in call.values], prepare=False)
         has_rows = cursor.description or connection.pgconn.pipeline_status  # a pipeline has not asked yet
         return call.read(await cursor.fetchall() if has_rows else [])
-
-
-def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
-    """Of one transaction; the frame around its calls has no answers."""
-    for result in results:
-        if result.status not in _DONE:
-            return error_from_result(result)
-    framing = 2 if len(results) > len(calls) else 0  # begin and pin
-    return [call.read(_rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
-
-
-def _nothing(_: list[Row]) -> None:
-    return None
-
-
-def _rows(call: Call[Any], result: PGresult) -> list[Any]:
-    transformer = Transformer(_READING)
-    transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
-
-
-def _by_name(result: PGresult) -> Callable[[Sequence[Any]], Row]:
-    names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
-    return lambda values: dict(zip(names, values, strict=True))
-
-
-def _text(value: object) -> str | None:
-    wired = _wire(value)
-    return None if wired is None else wired.decode()
-
-
-def _wire(value: object) -> bytes | None:
-    match value:
-        case None | bytes():
-            return value
-        case bool():
-            return b"true" if value else b"false"
-        case list():
-            return b"{%s}" % b",".join(b"%d" % number for number in value)
-        case _:
-            return str(value).encode()
-
-
-def _flush(pgconn: PGconn, deadline: float) -> Steps[None]:
-    while pgconn.flush():
-        ready = yield waiting.Wait.RW
-        if ready & waiting.Ready.R:
-            pgconn.consume_input()
-        elif not ready:
-            _check(deadline)
-
-
-def _result(pgconn: PGconn, deadline: float) -> Steps[PGresult]:
-    """The result of the statement whose turn it is, and the empty one that ends it."""
-    result = yield from _next(pgconn, deadline)
-    if result is None:
-        raise psycopg.OperationalError("the server's answers are out of step")
-    yield from _next(pgconn, deadline)
-    return result
-
-
-def _next(pgconn: PGconn, deadline: float) -> Steps[PGresult | None]:
-    while pgconn.is_busy():
-        if not (yield waiting.Wait.R):
-            _check(deadline)
-        pgconn.consume_input()
-    return pgconn.get_result()
-
-
-def _check(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise psycopg.OperationalError(f"the server has not answered for {DEADLINE:.0f} s")
-
-
-def _received(pgconn: PGconn) -> Generator[str]:
-    while (notification := pgconn.notifies()) is not None:
-        yield notification.extra.decode(errors="replace")
 
 
 def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
@@ -426,10 +135,6 @@ def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
             "a pool whose conninfo is a function does not tell where it connects; give Werk the dsn too"
         )
     return pool.conninfo
-
-
-def _reason(error: psycopg.Error) -> str:
-    return f"the connection to Postgres was lost: {' '.join(str(error).split())}"
 
 
 def _unreachable(dsn: str, error: psycopg.Error) -> str:

@@ -19,8 +19,9 @@ from pgwerk.store.session import SessionStore
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pgwerk.db import Database, Row, Session
+    from pgwerk.db import Database
     from pgwerk.serializers import Serializer
+    from pgwerk.wire import Row, Session
 
 POLL = 1.0  # seconds between two looks at everything that is waited for
 POLL_POOLED = 0.2  # where a pooler stands in between and no notification can be heard

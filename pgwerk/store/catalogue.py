@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from pgwerk.db import Call
 from pgwerk.sql import statements
+from pgwerk.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

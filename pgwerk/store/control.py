@@ -7,7 +7,7 @@ from pgwerk.store.catalogue import Catalogue, every, nothing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgwerk.db import Call, Row
+    from pgwerk.wire import Call, Row
 
 
 class ControlStore(Catalogue):

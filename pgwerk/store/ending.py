@@ -7,8 +7,8 @@ from pgwerk.store.catalogue import Catalogue, as_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgwerk.db import Call, Row
     from pgwerk.execution import Outcome
+    from pgwerk.wire import Call, Row
 
 
 class EndingStore(Catalogue):

@@ -8,7 +8,7 @@ from pgwerk.store.catalogue import Catalogue, as_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgwerk.db import Call, Row
+    from pgwerk.wire import Call, Row
 
 
 class Inserted(NamedTuple):

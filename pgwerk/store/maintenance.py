@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pgwerk.store.catalogue import Catalogue, nothing
 
 if TYPE_CHECKING:
-    from pgwerk.db import Call, Row
+    from pgwerk.wire import Call, Row
 
 BATCH = 500
 

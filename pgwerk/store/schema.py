@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pgwerk.store.catalogue import Catalogue, nothing
 
 if TYPE_CHECKING:
-    from pgwerk.db import Call
     from pgwerk.sql import Migration
+    from pgwerk.wire import Call
 
 
 class Found(NamedTuple):

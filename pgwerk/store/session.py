@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pgwerk.store.catalogue import Catalogue, nothing
 
 if TYPE_CHECKING:
-    from pgwerk.db import Call
+    from pgwerk.wire import Call
 
 
 class SessionStore(Catalogue):

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgwerk import events
-from pgwerk.db import Disconnected, is_refusal
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 from pgwerk.store.workers import WorkerStore
+from pgwerk.wire import Disconnected, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgwerk.db import Call, Database, Session
+    from pgwerk.db import Database
     from pgwerk.execution import Outcome
+    from pgwerk.wire import Call, Session
     from pgwerk.worker.lanes import Lanes
 
     Answers = list[Any] | psycopg.Error

@@ -28,7 +28,7 @@ from pgwerk.worker.services.maintenance import Maintenance
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from pgwerk.db import Session
+    from pgwerk.wire import Session
     from pgwerk.worker.executors.aio import AioExecutor
     from pgwerk.worker.worker import AsyncWorker
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from pgwerk.db import _text
 from pgwerk.sql import statements
+from pgwerk.wire import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg import Connection
 
-    from pgwerk.db import Call
+    from pgwerk.wire import Call
 
 BIG = {"ready", "scheduled", "active", "finished", "job", "attempt"}
 _WALKS = {"Seq Scan", "Bitmap Heap Scan", "Bitmap Index Scan", "Sample Scan", "Hash Join", "Merge Join"}
@@ -65,7 +65,7 @@ def prepare(connection: Connection[Any], schema: str, name: str) -> None:
 
 
 def explain(connection: Connection[Any], call: Call[Any]) -> Explained:
-    values = [sql.Literal(_text(value)) for value in call.values]
+    values = [sql.Literal(as_text(value)) for value in call.values]
     execute = sql.SQL("execute {} ({})").format(sql.Identifier(call.statement.name), sql.SQL(", ").join(values))
     text = sql.SQL("explain (analyze, buffers, costs off, timing off, format json) {}").format(execute)
     with connection.transaction(force_rollback=True):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgwerk import JobStatus, Werk
-    from pgwerk.db import Call
     from pgwerk.store.enqueue import Inserted
+    from pgwerk.wire import Call
     from tests.db.session import Party
 
 EVERYTHING = Range("default", 0, -(2**62), 2**63 - 1)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg import AsyncConnection
 
-from pgwerk.db import Call, run_on
+from pgwerk.db import run_on
 from pgwerk.sql import statements
+from pgwerk.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

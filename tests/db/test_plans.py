@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from pgwerk.db import Call
+    from pgwerk.wire import Call
 
 FULL = 100_000
 ALIVE, DEAD = 1, 2  # workers

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgwerk.db import Database, Disconnected
+from pgwerk.db import Database
 from pgwerk.errors import ServerUnreachable
 from pgwerk.store.schema import SchemaStore
+from pgwerk.wire import Disconnected
 from tests.proxy import Proxy
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Retry, Werk
-from pgwerk.db import Call, Database
+from pgwerk.db import Database
 from pgwerk.sql import Statement
+from pgwerk.wire import Call
 from tests import handlers
 from tests.db.race import misplaced
 from tests.db.session import Party

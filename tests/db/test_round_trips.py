@@ -11,10 +11,11 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from pgwerk import EnqueueParams, JobStatus, Werk
-from pgwerk.db import Call, Database, conninfo
+from pgwerk.db import Database, conninfo
 from pgwerk.execution import Outcome
 from pgwerk.sql import Statement
 from pgwerk.store.workers import WorkerStore
+from pgwerk.wire import Call
 from pgwerk.worker.exchange import Exchange
 from pgwerk.worker.lanes import Lanes
 from tests import handlers
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from pgwerk.db import Session
+    from pgwerk.wire import Session
 
 DELAY = 0.05  # seconds, each way
 _KEY_DATA = b"K\x00\x00\x00\x0c"  # BackendKeyData: the process that the client takes for its own

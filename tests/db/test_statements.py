@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgwerk import Werk
-    from pgwerk.db import Call
+    from pgwerk.wire import Call
 
 FRAMES = {"begin", "commit", "pin", "whoami"}  # said by the session itself
 READ_BY_NAME: dict[str, tuple[str, ...]] = {

@@ -26,8 +26,9 @@ from pgwerk import (
     Retry,
     Werk,
 )
-from pgwerk.db import Database, Session
+from pgwerk.db import Database
 from pgwerk.store.control import ControlStore
+from pgwerk.wire import Session
 from pgwerk.worker.services.maintenance import Maintenance
 from tests import handlers
 

@@ -22,7 +22,8 @@ from pgwerk.store.workers import Pulse, WorkerStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database
+    from pgwerk.wire import Session
 
 BEATS_OF_PATIENCE = 5
 RECONNECT = 0.5  # seconds; much less than anybody's patience

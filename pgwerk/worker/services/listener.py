@@ -9,14 +9,15 @@ import secrets
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.db import Disconnected
 from pgwerk.errors import ServerUnreachable
 from pgwerk.store.session import SessionStore
+from pgwerk.wire import Disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database
+    from pgwerk.wire import Session
 
 TEST = 15.0  # seconds of silence after which the listener calls itself
 PATIENCE = 3.0  # seconds for that call to come back

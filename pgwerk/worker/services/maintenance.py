@@ -14,7 +14,8 @@ from pgwerk.store.ending import EndingStore
 from pgwerk.store.maintenance import BATCH, Lost, MaintenanceStore
 
 if TYPE_CHECKING:
-    from pgwerk.db import Database, Session
+    from pgwerk.db import Database
+    from pgwerk.wire import Session
 
 
 class Maintenance:
