@@ -6,36 +6,33 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import psycopg
-from psycopg import AsyncConnection
-
 from pgwerk import embedded, logs, migrate
-from pgwerk.batch import Batcher
 from pgwerk.config import WerkConfig
 from pgwerk.control import Control, number_of
-from pgwerk.db import Database, run_on
-from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, KeyIsHeld, NotConnected, SchemaMissing
+from pgwerk.db import Database
+from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected
+from pgwerk.inserter import Inserter
 from pgwerk.job import Job, JobStatus
 from pgwerk.params import EnqueueParams, Spec, specify, split_options
 from pgwerk.serializers import JSONSerializer, Serializer
 from pgwerk.sql import check_schema
-from pgwerk.store.enqueue import EnqueueStore, Inserted
-from pgwerk.store.schema import SchemaStore
 from pgwerk.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
     from pgwerk.db import Connect
     from pgwerk.params import Seconds
+    from pgwerk.store.enqueue import Inserted
 
 T = TypeVar("T")
 
 LONGEST_WAIT = 86400.0  # seconds that a waiter is remembered by the database if it names no timeout
-BULK = 10_000  # specs in one statement
+_NOT_CONNECTED = "this Werk is not connected; use `async with app:` or `await app.connect()` first"
 
 
 class Werk(Control):
@@ -62,12 +59,11 @@ class Werk(Control):
         self.serializer = serializer or JSONSerializer()
         self._pool, self._connect = pool, connect
         self._database: Database | None = None
+        self._inserting: Inserter | None = None
         self._server: embedded.Server | None = None
         self._connecting = asyncio.Lock()
         self._users, self._is_kept = 0, False
-        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
         self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
-        self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
         check_schema(self.config.schema)
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
@@ -77,7 +73,7 @@ class Werk(Control):
     @property
     def database(self) -> Database:
         if self._database is None:
-            raise NotConnected("this Werk is not connected; use `async with app:` or `await app.connect()` first")
+            raise NotConnected(_NOT_CONNECTED)
         return self._database
 
     @property
@@ -104,17 +100,19 @@ class Werk(Control):
                 self._let_go()
                 raise
             self._database = database
+            self._inserting = Inserter(database)
 
     async def reach(self) -> Database:
         """The database, whatever its schema; an embedded server runs until `disconnect()`."""
         return Database(await self._resolve(), self.config.schema, self._pool, self._connect)
 
     async def disconnect(self) -> None:
-        loop = asyncio.get_running_loop()
-        for shared in (self._waiters.pop(loop, None), self._batchers.pop(loop, None)):
-            if shared is not None:
-                await shared.close()
-        self._database, self._is_kept = None, False
+        waiters = self._waiters.pop(asyncio.get_running_loop(), None)
+        if waiters is not None:
+            await waiters.close()
+        if self._inserting is not None:
+            await self._inserting.close()
+        self._database, self._inserting, self._is_kept = None, None, False
         self._let_go()
 
     def _let_go(self) -> None:
@@ -146,7 +144,7 @@ class Werk(Control):
         """
         arguments, options = split_options(kwargs)
         spec = specify(EnqueueParams(func, args, arguments, **options), self.serializer)
-        return _job(spec, await self._insert(spec, _conn))
+        return _job(spec, await self._inserter.insert(spec, _conn))
 
     async def enqueue_at(
         self, at: datetime, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
@@ -163,9 +161,8 @@ class Werk(Control):
     ) -> list[Job | None]:
         """All or nothing, in order, in one round trip."""
         specs = [specify(each, self.serializer) for each in params]
-        return [
-            _job(spec, inserted) for spec, inserted in zip(specs, await self._insert_all(specs, _conn), strict=True)
-        ]
+        inserted = await self._inserter.insert_all(specs, _conn)
+        return [_job(spec, each) for spec, each in zip(specs, inserted, strict=True)]
 
     async def apply(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
@@ -224,7 +221,7 @@ class Werk(Control):
     async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
         waiters = self._waiters_here()
         await waiters.listen()
-        inserted = [await self._insert(specs[0], None)] if len(specs) == 1 else await self._insert_all(specs, None)
+        inserted = await self._inserter.insert_all(specs)
         taken = next((spec for spec, each in zip(specs, inserted, strict=True) if not each.fresh), None)
         if taken is not None:
             raise InvalidOption(
@@ -232,47 +229,11 @@ class Werk(Control):
             )
         return await waiters.ended([each.id for each in inserted])
 
-    async def _insert(self, spec: Spec, connection: AsyncConnection[Any] | None) -> Inserted:
-        """A key may have to wait for somebody's open transaction: a keyed job travels alone."""
-        if connection is None and spec.columns["key"] is None:
-            return await self._batcher_here().insert(spec)
-        (inserted,) = await self._insert_all([spec], connection)
-        return inserted
-
-    async def _insert_all(self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None) -> list[Inserted]:
-        store = EnqueueStore(self.database.schema)
-        pages = [specs[start : start + BULK] for start in range(0, len(specs), BULK)]
-        calls = [store.enqueue([spec.columns for spec in page], always_notify=connection is not None) for page in pages]
-        if connection is not None:
-            await self._check_connection(connection)
-        if not calls:
-            return []
-        if connection is not None:
-            return [inserted for call in calls for inserted in await run_on(connection, call)]
-        try:
-            async with self.database.session() as session:
-                return [inserted for page in await session.transact(*calls) for inserted in page]
-        except psycopg.errors.LockNotAvailable as error:
-            raise KeyIsHeld(
-                "somebody's open transaction holds a key of these jobs; try again when it has ended"
-            ) from error
-
-    async def _check_connection(self, connection: AsyncConnection[Any]) -> None:
-        """Asked once a connection: a statement that fails would spoil the caller's transaction."""
-        _check_open(connection)
-        if connection in self._checked:
-            return
-        if not (await run_on(connection, SchemaStore(self.database.schema).found())).migrated:
-            raise SchemaMissing(
-                f"the database of _conn has no schema {self.database.schema!r} of pgwerk; give a connection to the "
-                f"app's own database"
-            )
-        self._checked.add(connection)
-
-    def _batcher_here(self) -> Batcher:
-        return self._batchers.setdefault(
-            asyncio.get_running_loop(), Batcher(self.database, EnqueueStore(self.database.schema))
-        )
+    @property
+    def _inserter(self) -> Inserter:
+        if self._inserting is None:
+            raise NotConnected(_NOT_CONNECTED)
+        return self._inserting
 
     def _waiters_here(self) -> Waiters:
         return self._waiters.setdefault(asyncio.get_running_loop(), Waiters(self.database, self.serializer))
@@ -334,10 +295,3 @@ def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[
             raise InvalidType(
                 f"an input of map is a dict of keywords or a list of positional arguments, got {value!r:.80}"
             )
-
-
-def _check_open(connection: AsyncConnection[Any]) -> None:
-    if not isinstance(connection, AsyncConnection):
-        raise InvalidType(f"_conn must be a psycopg AsyncConnection, got {connection!r:.80}")
-    if connection.closed:
-        raise InvalidOption("_conn is closed; give an open connection")

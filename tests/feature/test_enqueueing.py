@@ -27,6 +27,7 @@ from pgwerk import (
     Werk,
 )
 from pgwerk.db import Database
+from pgwerk.inserter import Inserter
 from pgwerk.store.control import ControlStore
 from pgwerk.wire import Session
 from pgwerk.worker.services.maintenance import Maintenance
@@ -866,7 +867,7 @@ async def test_wait_for_a_job_that_has_ended_answers_at_once(app: Werk, monkeypa
 async def test_an_end_that_comes_before_anybody_waits_is_not_missed(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quick worker's notification can be here before the enqueue has returned."""
     monkeypatch.setattr("pgwerk.waiters.POLL", 2 * DEADLINE)
-    has_ended, notifications, insert = asyncio.Event(), Session.notifications, Werk._insert_all
+    has_ended, notifications, insert = asyncio.Event(), Session.notifications, Inserter.insert_all
 
     async def noted(self: Session, seconds: float) -> list[str]:
         heard = await notifications(self, seconds)
@@ -874,13 +875,13 @@ async def test_an_end_that_comes_before_anybody_waits_is_not_missed(app: Werk, m
             has_ended.set()
         return heard
 
-    async def slow(self: Werk, *args: Any) -> Any:
+    async def slow(self: Inserter, *args: Any) -> Any:
         inserted = await insert(self, *args)
         await has_ended.wait()
         return inserted
 
     monkeypatch.setattr(Session, "notifications", noted)
-    monkeypatch.setattr(Werk, "_insert_all", slow)
+    monkeypatch.setattr(Inserter, "insert_all", slow)
     async with _worker(app), asyncio.timeout(DEADLINE / 4):
         assert await app.apply(handlers.echo, 7) == 7
 
