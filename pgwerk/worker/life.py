@@ -115,9 +115,11 @@ class Life:
             self._executor.close()
 
     async def _retire(self) -> None:
-        """Said if there is somebody to hear it; else the others find out by the beat."""
-        with contextlib.suppress(ServerUnreachable, psycopg.Error):
-            async with self._database.session() as session:
+        """Said if there is somebody to hear it; else the others find out by the beat. Bounded, as host names are looked
+        up in the loop's own threads, which handlers may have filled.
+        """
+        with contextlib.suppress(ServerUnreachable, psycopg.Error, TimeoutError):
+            async with asyncio.timeout(CANCEL_GRACE), self._database.session() as session:
                 await self._hand_in(session)
                 await session.run(WorkerStore(self._database.schema).stop(self.id))
 
