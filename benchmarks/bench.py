@@ -50,7 +50,7 @@ class Row:
 
 
 ROWS = (
-    Row("enqueue one by one, a connection each", "/s", "one", "raw one", "same statement, kept connection"),
+    Row("enqueue one by one, by default", "/s", "one", "raw one", "same statement, kept connection"),
     Row("enqueue one by one, psycopg_pool", "/s", "one pooled", "raw one", "same statement, kept connection"),
     Row("enqueue, 50 tasks at once", "/s", "tasks", "raw tasks", "same statement, 10 kept connections"),
     Row("", "/s", "tasks", "raw batches", "same statement for 50 jobs, kept connection"),
