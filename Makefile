@@ -13,6 +13,9 @@ demo: $(VENV)/user  ## a few hundred real jobs on a Postgres that comes and goes
 test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DSN)
 	$(BIN)/python -m pytest $(TESTS)
 
+test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, at full length
+	PGWERK_TEST_OUTAGE=30 $(BIN)/python -m pytest tests/faults
+
 check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,4 +48,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test check bench bench-horizon bench-idle bench-peers
+.PHONY: help demo test test-faults check bench bench-horizon bench-idle bench-peers
