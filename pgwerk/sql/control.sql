@@ -33,9 +33,6 @@ select
     exists (select from pgwerk.ready where job_id = :job_id::bigint)
     or exists (select from pgwerk.scheduled where job_id = :job_id::bigint) as is_pending;
 
--- name: job_exists
-select exists (select from pgwerk.job where id = :job_id::bigint) as found;
-
 -- name: wait_for
 -- Register first, then look: an end that the look does not see yet will be notified.
 insert into pgwerk.waiter (job_id, until)

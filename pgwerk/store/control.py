@@ -27,9 +27,6 @@ class ControlStore(Catalogue):
     def is_pending(self, job_id: int) -> Call[bool]:
         return self._call("is_pending", lambda rows: bool(rows[0]["is_pending"]), job_id=job_id)
 
-    def job_exists(self, job_id: int) -> Call[bool]:
-        return self._call("job_exists", lambda rows: bool(rows[0]["found"]), job_id=job_id)
-
     def wait_for(self, job_id: int, seconds: float) -> Call[None]:
         return self._call("wait_for", nothing, job_id=job_id, seconds=seconds)
 

@@ -52,6 +52,7 @@ class Claimed(NamedTuple):
     enqueued_at: datetime | None
     started_at: datetime
     durability: str | None
+    """Of no use here: the column is there for what it sets."""
 
 
 class Outlook(NamedTuple):

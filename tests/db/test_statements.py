@@ -47,7 +47,6 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "get_jobs": tuple(field.name for field in fields(Job)),
     "list_jobs": tuple(field.name for field in fields(Job)),
     "is_pending": ("is_pending",),
-    "job_exists": ("found",),
     "ended_of": ("job_id",),
     "register_worker": ("id",),
     "declare_dead": ("name",),
@@ -154,7 +153,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield exchange.orphans(1, 1, [1])
     filters = dict.fromkeys(("queue", "status", "function", "key"))
     yield control.list_jobs(before=None, limit=1, offset=0, **filters)
-    yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1), control.job_exists(1))
+    yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1))
     yield from (control.wait_for(1, 1), control.ended_of([1]), control.stop_waiting([1]))
     yield from (maintenance.duties(), maintenance.promote(0), maintenance.lost(), maintenance.expired())
     yield from (maintenance.forget_workers(), maintenance.forget_waiters())
