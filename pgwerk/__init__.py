@@ -1,9 +1,11 @@
 """A job queue on the Postgres you already have."""
 
 from pgwerk.app import Werk
-from pgwerk.config import WerkConfig
+from pgwerk.config import DequeueStrategy, WerkConfig
 from pgwerk.context import Context
+from pgwerk.dependencies import Dependency
 from pgwerk.errors import (
+    DependencyFailed,
     HandlerNotFound,
     InvalidOption,
     InvalidType,
@@ -14,6 +16,7 @@ from pgwerk.errors import (
     MissingExtra,
     NotConnected,
     NotSerializable,
+    ProcessDied,
     SchemaError,
     SchemaMissing,
     SchemaTooNew,
@@ -23,15 +26,22 @@ from pgwerk.errors import (
 )
 from pgwerk.job import ExecutionStatus, Job, JobExecution, JobStatus
 from pgwerk.logs import configure_logging
-from pgwerk.params import EnqueueParams, Retry
+from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
+from pgwerk.params import Callback, EnqueueParams, FailureMode, Repeat, Retry
 from pgwerk.serializers import JSONSerializer, Serializer
-from pgwerk.worker.worker import AsyncWorker
+from pgwerk.worker.worker import AsyncWorker, ForkWorker, ProcessWorker, ThreadWorker
 
 __all__ = [
     "AsyncWorker",
+    "Callback",
     "Context",
+    "Dependency",
+    "DependencyFailed",
+    "DequeueStrategy",
     "EnqueueParams",
     "ExecutionStatus",
+    "FailureMode",
+    "ForkWorker",
     "HandlerNotFound",
     "InvalidOption",
     "InvalidType",
@@ -46,15 +56,23 @@ __all__ = [
     "MissingExtra",
     "NotConnected",
     "NotSerializable",
+    "ProcessDied",
+    "ProcessWorker",
+    "QueueStats",
+    "Repeat",
     "Retry",
     "SchemaError",
     "SchemaMissing",
     "SchemaTooNew",
     "SchemaTooOld",
     "Serializer",
+    "ServerInfo",
     "ServerUnreachable",
+    "ThreadWorker",
+    "Throughput",
     "Werk",
     "WerkConfig",
     "WerkError",
+    "WorkerInfo",
     "configure_logging",
 ]

@@ -1,135 +1,36 @@
-"""`Werk`, the app: its connection to one database and everything that enqueues."""
+"""`Werk`, the app: everything that enqueues, and that waits for what was enqueued."""
 
 from __future__ import annotations
 
 import asyncio
-import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgwerk import embedded, logs, migrate
-from pgwerk.config import WerkConfig
-from pgwerk.control import Control, number_of
-from pgwerk.db import Database
-from pgwerk.errors import InvalidOption, InvalidType, JobError, JobTimeout, NotConnected
-from pgwerk.inserter import Inserter
+from pgwerk.control import number_of
+from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout
+from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import EnqueueParams, Spec, specify, split_options
-from pgwerk.serializers import JSONSerializer, Serializer
-from pgwerk.sql import check_schema
-from pgwerk.waiters import Waiters
+from pgwerk.lifecycle import Lifecycle
+from pgwerk.overview import Overview
+from pgwerk.params import EnqueueParams, Spec, specify, specify_all, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
-    from pgwerk.db import Connect
-    from pgwerk.params import Seconds
+    from pgwerk.checks import Seconds
     from pgwerk.store.enqueue import Inserted
 
 T = TypeVar("T")
 
 LONGEST_WAIT = 86400.0  # seconds that a waiter is remembered by the database if it names no timeout
-_NOT_CONNECTED = "this Werk is not connected; use `async with app:` or `await app.connect()` first"
 
 
-class Werk(Control):
+class Werk(Lifecycle, Overview):
     """An app on one database. It holds no pool: each operation opens a short connection, unless the user's own pool
     (or a factory of connections) is given.
     """
-
-    def __init__(
-        self,
-        dsn: str | None = None,
-        *,
-        config: WerkConfig | None = None,
-        schema: str | None = None,
-        serializer: Serializer | None = None,
-        auto_migrate: bool | None = None,
-        pool: AsyncConnectionPool[Any] | None = None,
-        connect: Connect | None = None,
-        log_level: str | None = None,
-        log_format: str | None = None,
-    ) -> None:
-        self.config = (config or WerkConfig.from_env()).changed(
-            dsn=dsn, schema=schema, auto_migrate=auto_migrate, log_level=log_level, log_format=log_format
-        )
-        self.serializer = serializer or JSONSerializer()
-        self._pool, self._connect = pool, connect
-        self._database: Database | None = None
-        self._inserting: Inserter | None = None
-        self._server: embedded.Server | None = None
-        self._connecting = asyncio.Lock()
-        self._users, self._is_kept = 0, False
-        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
-        check_schema(self.config.schema)
-        if self.config.dsn and embedded.is_embedded(self.config.dsn):
-            embedded.folder_of(self.config.dsn)
-        if log_level or log_format:
-            logs.configure_logging(self.config.log_level, self.config.log_format)
-
-    @property
-    def database(self) -> Database:
-        if self._database is None:
-            raise NotConnected(_NOT_CONNECTED)
-        return self._database
-
-    @property
-    def is_connected(self) -> bool:
-        return self._database is not None
-
-    async def connect(self) -> None:
-        """Starts the embedded server if that is what the DSN asks for, and brings the schema up to date. Again: no
-        effect.
-        """
-        await self._open()
-        self._is_kept = True
-
-    async def _open(self) -> None:
-        async with self._connecting:
-            if self._database is not None:
-                return
-            try:
-                database = await self.reach()
-                if self.config.auto_migrate:
-                    await migrate.migrate(database)
-                await migrate.check(database)
-            except BaseException:
-                self._let_go()
-                raise
-            self._database = database
-            self._inserting = Inserter(database)
-
-    async def reach(self) -> Database:
-        """The database, whatever its schema; an embedded server runs until `disconnect()`."""
-        return Database(await self._resolve(), self.config.schema, self._pool, self._connect)
-
-    async def disconnect(self) -> None:
-        waiters = self._waiters.pop(asyncio.get_running_loop(), None)
-        if waiters is not None:
-            await waiters.close()
-        if self._inserting is not None:
-            await self._inserting.close()
-        self._database, self._inserting, self._is_kept = None, None, False
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    async def __aenter__(self) -> Self:
-        """May be entered again, by a handler or a worker: the last one out disconnects what no `connect()` keeps."""
-        await self._open()
-        self._users += 1
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._users -= 1
-        if self._users == 0 and not self._is_kept:
-            await self.disconnect()
 
     async def enqueue(
         self,
@@ -143,7 +44,9 @@ class Werk(Control):
         other argument is the handler's. With `_conn`, the job commits or rolls back with that transaction.
         """
         arguments, options = split_options(kwargs)
-        spec = specify(EnqueueParams(func, args, arguments, **options), self.serializer)
+        params = EnqueueParams(func, args, arguments, **options)
+        await self._ask([params])
+        spec = specify(params, self.serializer)
         return _job(spec, await self._inserter.insert(spec, _conn))
 
     async def enqueue_at(
@@ -159,8 +62,12 @@ class Werk(Control):
     async def enqueue_many(
         self, params: Iterable[EnqueueParams], *, _conn: AsyncConnection[Any] | None = None
     ) -> list[Job | None]:
-        """All or nothing, in order, in one round trip."""
-        specs = [specify(each, self.serializer) for each in params]
+        """All or nothing, in order, in one round trip. A job may depend on another one of the call, named by its
+        `EnqueueParams`.
+        """
+        several = list(params)
+        await self._ask(several)
+        specs = specify_all(several, self.serializer)
         inserted = await self._inserter.insert_all(specs, _conn)
         return [_job(spec, each) for spec, each in zip(specs, inserted, strict=True)]
 
@@ -196,8 +103,8 @@ class Werk(Control):
         jobs = await self._run_all(params, timeout)
         failed = next((job for job in jobs if job.status != JobStatus.Complete), None)
         if failed is not None and not return_exceptions:
-            raise JobError(failed)
-        return [job.result if job.status == JobStatus.Complete else JobError(job) for job in jobs]
+            raise _failure(failed)
+        return [job.result if job.status == JobStatus.Complete else _failure(job) for job in jobs]
 
     async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
@@ -212,7 +119,8 @@ class Werk(Control):
         return ended
 
     async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
-        specs = [specify(each, self.serializer) for each in params]
+        await self._ask(params)
+        specs = specify_all(params, self.serializer)
         for spec in specs:
             spec.columns["waited"] = timeout or LONGEST_WAIT
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
@@ -229,24 +137,18 @@ class Werk(Control):
             )
         return await waiters.ended([each.id for each in inserted])
 
-    @property
-    def _inserter(self) -> Inserter:
-        if self._inserting is None:
-            raise NotConnected(_NOT_CONNECTED)
-        return self._inserting
+    async def run(
+        self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str = "async"
+    ) -> None:
+        """Runs a worker until it is told to stop: `async`, `thread`, `process` or `fork`."""
+        from pgwerk.worker.worker import worker_of  # noqa: PLC0415 - an app needs no worker but for this
 
-    def _waiters_here(self) -> Waiters:
-        return self._waiters.setdefault(asyncio.get_running_loop(), Waiters(self.database, self.serializer))
+        await worker_of(worker_type)(self, queues, concurrency).run()
 
-    async def _resolve(self) -> str:
-        """The DSN of a server that runs: an embedded one is started, or joined."""
-        dsn = self.config.dsn or ""
-        if not dsn and self._pool is None and self._connect is None:
-            raise InvalidOption('there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN')
-        if not embedded.is_embedded(dsn):
-            return dsn
-        self._server = await asyncio.to_thread(embedded.start, embedded.folder_of(dsn))
-        return self._server.dsn
+    async def _ask(self, params: Sequence[EnqueueParams]) -> None:
+        for each in params if self._before_enqueue else ():
+            for hook in self._before_enqueue:
+                await answer_of(hook, each)
 
 
 def _job(spec: Spec, inserted: Inserted) -> Job | None:
@@ -255,23 +157,35 @@ def _job(spec: Spec, inserted: Inserted) -> Job | None:
     columns = spec.columns
     return Job(
         id=inserted.id,
-        status=JobStatus.Scheduled if inserted.is_scheduled else JobStatus.Queued,
+        status=JobStatus(inserted.status or ""),
         attempts=0,
         enqueued_at=inserted.enqueued_at,
         scheduled_at=inserted.scheduled_at,
+        expires_at=inserted.expires_at,
         payload=spec.payload,
         meta=spec.meta,
         timeout_secs=columns["timeout"],
-        **{
-            name: columns[name]
-            for name in ("function", "queue", "priority", "max_attempts", "key", "ttl", "retry_intervals")
-        },
+        heartbeat_secs=columns["heartbeat"],
+        failure_mode=columns["failure_mode"] or "hold",
+        **{name: columns[name] for name in _AS_ASKED},
+        **{name: columns[name] and columns[name]["function"] for name in ("on_success", "on_failure", "on_stopped")},
     )
+
+
+_AS_ASKED = (
+    "function", "queue", "priority", "max_attempts", "key", "group_key", "ttl", "retry_intervals", "result_ttl",
+    "failure_ttl", "repeat_remaining",
+)  # fmt: skip
+
+
+def _failure(job: Job) -> JobError:
+    is_doomed = job.started_at is None and (job.error or "").startswith("dependency ")
+    return (DependencyFailed if is_doomed else JobError)(job)
 
 
 def _result(job: Job) -> Any:
     if job.status != JobStatus.Complete:
-        raise JobError(job)
+        raise _failure(job)
     return job.result
 
 

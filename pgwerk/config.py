@@ -5,18 +5,32 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from pgwerk.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
 PREFIX = "PGWERK_"
 
 
-def _setting(default: Any, text: str, *, least: float | None = None) -> Any:
-    return field(default=default, metadata={"text": text, "least": least})
+class DequeueStrategy(StrEnum):
+    """Which of its queues a worker looks into first."""
+
+    Priority = "priority"
+    """The highest priority over all queues; the queues by turns where it is the same."""
+
+    RoundRobin = "round_robin"
+    """One queue after the other; within a queue the highest priority."""
+
+    Random = "random"
+    """Another queue each time, by chance."""
+
+
+def _setting(default: Any, text: str, *, least: float | None = None, choices: Sequence[str] = ()) -> Any:
+    return field(default=default, metadata={"text": text, "least": least, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +38,13 @@ class WerkConfig:
     dsn: str | None = _setting(None, "where Postgres is: a DSN, or embedded: for a private server")
     schema: str = _setting("pgwerk", "the schema that holds the tables")
     auto_migrate: bool = _setting(True, "bring the schema up to date when an app connects")
-    log_level: str = _setting("info", "debug, info, warning or error")
-    log_format: str = _setting("text", "text or json")
+    log_level: str = _setting("info", "how much is logged", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("text", "how log lines are written", choices=("text", "json"))
     concurrency: int = _setting(10, "jobs that one worker runs at once", least=1)
+    worker_type: str = _setting(
+        "async", "where handlers run: on an event loop, in threads, in kept processes, or in one for each job",
+        choices=("async", "thread", "process", "fork"),
+    )  # fmt: skip
     processes: int = _setting(1, "worker processes", least=1)
     listen: bool = _setting(True, "hear of new jobs by LISTEN (off: by polling alone)")
     poll_interval: float | None = _setting(
@@ -38,21 +56,41 @@ class WerkConfig:
         2.0, "seconds between two beats; after five without one a worker is dead", least=0.05
     )
     sweep_interval: float = _setting(5.0, "seconds between two rounds of maintenance", least=0.1)
+    abort_interval: float | None = _setting(
+        None,
+        "seconds between two looks for aborted jobs without a notification (unset: 10, or 0.5 where none can be heard)",
+        least=0.05,
+    )
     shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM", least=0)
+    sigterm_grace: float = _setting(5.0, "seconds from SIGTERM to SIGKILL for a job's process that has to end", least=0)
+    dequeue_strategy: DequeueStrategy = _setting(  # noqa: RUF009 - a field, as the others
+        DequeueStrategy.Priority, "which queue a worker looks into first", choices=tuple(DequeueStrategy)
+    )
+    result_ttl: float | None = _setting(
+        7 * 86400.0, "seconds for which completed jobs are kept, unless they say so themselves (inf: for ever)", least=0
+    )
+    failure_ttl: float | None = _setting(
+        None, "seconds for which failed and aborted jobs are kept, unless they say so themselves (unset: for ever)",
+        least=0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value, least = getattr(self, setting.name), setting.metadata["least"]
-            if least is not None and value is not None and not (least <= value < math.inf):
-                name = environ_name(setting.name)
-                raise InvalidOption(f"{name} (the setting {setting.name}) must be at least {least:g}, got {value}")
+            value, about = getattr(self, setting.name), setting.metadata
+            name = f"{environ_name(setting.name)} (the setting {setting.name})"
+            if about["least"] is not None and value is not None and not value >= about["least"]:
+                raise InvalidOption(f"{name} must be at least {about['least']:g}, got {value}")
+            if value == math.inf and setting.name not in _ENDLESS:
+                raise InvalidOption(f"{name} must be a number that ends, got {value}")
+            if about["choices"] and value not in about["choices"]:
+                raise InvalidOption(f"{name} must be one of {', '.join(about['choices'])}, got {value!r}")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **explicit: Any) -> Self:
         """What is given explicitly, else the environment, else the default."""
         hints = get_type_hints(cls)
         found = {
-            setting.name: _parsed(
+            setting.name: _read(
                 environ_name(setting.name), environment[environ_name(setting.name)], hints[setting.name]
             )
             for setting in fields(cls)
@@ -65,26 +103,11 @@ class WerkConfig:
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
+_ENDLESS = ("result_ttl", "failure_ttl")  # inf: for ever
+
+
 def environ_name(setting: str) -> str:
     return PREFIX + setting.upper()
-
-
-def _parsed(name: str, text: str, hint: Any) -> Any:
-    value = _read(name, text, hint)
-    check, words = _LIMITS.get(name, (_anything, ""))
-    if not check(value):
-        raise InvalidOption(f"{name} must be {words}, got {text}")
-    return value
-
-
-def _anything(_: Any) -> bool:
-    return True
-
-
-_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "PGWERK_LOG_LEVEL": (("debug", "info", "warning", "error").__contains__, "debug, info, warning or error"),
-    "PGWERK_LOG_FORMAT": (("text", "json").__contains__, "text or json"),
-}
 
 
 def _read(name: str, text: str, hint: Any) -> Any:

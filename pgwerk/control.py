@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pgwerk.errors import InvalidOption, JobNotFound
+from pgwerk.dependencies import Dependency
+from pgwerk.ending import Endings
+from pgwerk.errors import InvalidOption, InvalidType, JobNotFound
 from pgwerk.execution import Outcome
+from pgwerk.filters import status_of, values_of
 from pgwerk.job import Job, JobExecution, JobStatus, job_id
+from pgwerk.maintenance import Maintenance
+from pgwerk.params import specify_update
 from pgwerk.store.control import ControlStore
-from pgwerk.store.ending import EndingStore
+from pgwerk.store.maintenance import BATCH, MaintenanceStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+    from typing import Unpack
 
+    from pgwerk.checks import Seconds
+    from pgwerk.config import WerkConfig
     from pgwerk.db import Database
+    from pgwerk.filters import Filters
     from pgwerk.serializers import Serializer
     from pgwerk.wire import Session
 
 MOST_LISTED = 10_000
+PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
 
 
 class Control:
-    """The part of an app that asks and steers. An id is accepted as the Job, its number, or that as a text."""
+    """The part of an app that asks and steers jobs. An id is accepted as the Job, its number, or that as a text. What
+    changes a job says whether it took effect: it touches none in another state than it is for.
+    """
 
+    config: WerkConfig
     serializer: Serializer
 
     @property
@@ -40,22 +55,18 @@ class Control:
 
     async def list_jobs(
         self,
-        queue: str | None = None,
-        status: JobStatus | str | None = None,
-        function: str | None = None,
-        key: str | None = None,
         *,
         before: Job | int | str | None = None,
         limit: int = 50,
         offset: int = 0,
+        **filters: Unpack[Filters],
     ) -> list[Job]:
         """Newest first. The next page is the one `before` the last job of this one."""
-        listed = self._control.list_jobs(
-            queue=queue, status=_status(status), function=function, key=key,
-            before=None if before is None else number_of(before), limit=_count(limit), offset=_offset(offset),
-        )  # fmt: skip
+        page = {
+            "before": None if before is None else number_of(before), "limit": _count(limit), "offset": _offset(offset)
+        }  # fmt: skip
         async with self._session() as session:
-            rows = await session.run(listed)
+            rows = await session.run(self._control.list_jobs(**page, **values_of(filters)))
         return [Job.from_row(row, self.serializer) for row in rows]
 
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
@@ -64,43 +75,182 @@ class Control:
             rows = await session.run(self._control.executions(number_of(job)))
         return [JobExecution.from_row(row, self.serializer) for row in rows]
 
+    async def get_job_dependencies(self, job: Job | int | str) -> list[Dependency]:
+        """What the job waits for, or has waited for."""
+        async with self._session() as session:
+            edges = await session.run(self._control.dependencies(number_of(job)))
+        return [Dependency(on_id, allow_failure=allow_failure) for on_id, allow_failure in edges]
+
     async def cancel_job(self, job: Job | int | str) -> bool:
-        """Aborts a job that is not running; True if it took effect."""
+        """Aborts a job that has not started, or waits for its next attempt."""
+        return await self._end_pending(number_of(job), "cancelled before it ran")
+
+    async def abort_job(self, job: Job | int | str) -> bool:
+        """Asks for the end of a job that runs: a coroutine is cancelled, a process killed. It is `aborting` until its
+        worker has done so.
+        """
+        async with self._session() as session:
+            return await session.run(self._control.abort(number_of(job)))
+
+    async def requeue_job(self, job: Job | int | str) -> bool:
+        """Runs a failed or aborted job again, with as many attempts as it was given at first."""
+        return bool(await self._requeue([number_of(job)]))
+
+    async def update_job(
+        self,
+        job: Job | int | str | None = None,
+        *,
+        key: str | None = None,
+        at: datetime | None = None,
+        delay: Seconds | None = None,
+        priority: int | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Job | None:
+        """Changes a job that does not run yet, named by its id or its key; None if it took no effect."""
+        if (job is None) == (key is None):
+            raise InvalidOption("a job to update is named by its id or by its key, one of them")
+        change = specify_update(at=at, delay=delay, priority=priority, meta=meta)
+        async with self._session() as session:
+            number = await session.run(self._control.find_key(key)) if key is not None else number_of(job)
+            if number is None:
+                return None
+            while not await session.run(self._control.update(number, change)):
+                if not await session.run(self._control.is_pending(number)):
+                    return None
+            await self._endings.free(session, [number])
+        return await self.get_job(number)
+
+    async def touch_job(self, job: Job | int | str) -> bool:
+        """Renews the sign of life of a running job with a `_heartbeat`."""
+        async with self._session() as session:
+            return await session.run(self._control.touch(number_of(job)))
+
+    async def delete_job(self, job: Job | int | str) -> bool:
+        """Deletes a job that does not run, and everything about it; one that had not run is cancelled first. The row
+        stays until its callbacks have ended.
+        """
         number = number_of(job)
-        cancelled = Outcome(number, None, None, "aborted", error="cancelled before it ran")
-        (end,) = EndingStore(self.database.schema).end([cancelled])
+        await self._end_pending(number, "deleted before it ran")
+        return bool(await self._forget([number]))
+
+    async def bulk_cancel_jobs(self, **filters: Unpack[Filters]) -> int:
+        """Cancels all pending jobs that these filters find; how many."""
+        cancelled = 0
+        async for ids in self._pages(filters, PENDING):
+            outcomes = [_cancelled(number, "cancelled before it ran") for number in ids]
+            async with self._session() as session:
+                cancelled += len((await self._endings.end(session, outcomes)).found)
+        return cancelled
+
+    async def bulk_requeue_jobs(self, **filters: Unpack[Filters]) -> int:
+        """Requeues all failed and aborted jobs that these filters find; how many."""
+        pages = self._pages(filters, (JobStatus.Failed, JobStatus.Aborted))
+        return sum([await self._requeue(ids) async for ids in pages])
+
+    async def bulk_abort_jobs(self, **filters: Unpack[Filters]) -> int:
+        """Asks for the end of all running jobs that these filters find; how many."""
+        pages = self._pages(filters, (JobStatus.Active,))
+        return sum([await self.abort_job(number) async for ids in pages for number in ids])
+
+    async def bulk_delete_jobs(self, **filters: Unpack[Filters]) -> int:
+        """Deletes all jobs that these filters find and that do not run; how many."""
+        await self.bulk_cancel_jobs(**filters)
+        pages = self._pages(filters, (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted))
+        return sum([await self._forget(ids) async for ids in pages])
+
+    async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
+        """Deletes jobs that ended so, and at least so many days ago; how many."""
+        if isinstance(statuses, str):
+            raise InvalidType(f"statuses must be a list, got the text {statuses!r}")
+        wanted = [_final(status) for status in statuses]
+        if not older_than_days >= 0:
+            raise InvalidOption(f"older_than_days must be at least 0, got {older_than_days}")
+        return sum([await self._purge(status, older_than_days * 86400) for status in wanted])
+
+    async def sweep(self) -> None:
+        """A round of maintenance now, as every worker does it: lost jobs are taken back, expired ones ended, old ones
+        forgotten.
+        """
+        await Maintenance(self.database, self.config).tick()
+
+    async def _end_pending(self, number: int, why: str) -> bool:
+        """A job that is just moving is found in no place by the one who looks too early: look again."""
         async with self._session() as session:
             while True:
-                found, is_pending = await session.transact(end, self._control.is_pending(number))
-                if found or not is_pending:
-                    return bool(found)
+                if (await self._endings.end(session, [_cancelled(number, why)])).found:
+                    return True
+                if not await session.run(self._control.is_pending(number)):
+                    return False
+
+    async def _requeue(self, ids: list[int]) -> int:
+        async with self._session() as session:
+            requeued: list[Any] = await session.run(self._control.requeue(ids))
+        return len(requeued)
+
+    async def _forget(self, ids: list[int]) -> int:
+        """What somebody still needs is forgotten when nobody does any more."""
+        async with self._session() as session:
+            forget = MaintenanceStore(self.database.schema).forget(ids)
+            going, _ = await session.transact(self._control.let_go(ids), forget)
+        return len(going)
+
+    async def _purge(self, status: str, seconds: float) -> int:
+        purged = 0
+        while True:
+            async with self._session() as session:
+                ids = await session.run(self._control.ended_before(status, seconds, BATCH))
+            purged += await self._forget(ids) if ids else 0
+            if len(ids) < BATCH:
+                return purged
+
+    async def _pages(self, filters: Filters, statuses: Iterable[JobStatus]) -> AsyncIterator[list[int]]:
+        """The ids that these filters find, of these statuses, a page at a time."""
+        asked = status_of(filters.get("status"))
+        for status in statuses:
+            before: int | None = None
+            while asked in (None, status):
+                chosen: Filters = {**filters, "status": status}
+                jobs = await self.list_jobs(before=before, limit=BATCH, **chosen)
+                if jobs:
+                    yield [job.id for job in jobs]
+                    before = jobs[-1].id
+                if len(jobs) < BATCH:
+                    break
 
     @property
     def _control(self) -> ControlStore:
         return ControlStore(self.database.schema)
 
+    @property
+    def _endings(self) -> Endings:
+        return Endings(self.database.schema)
+
     def _session(self) -> AbstractAsyncContextManager[Session]:
         return self.database.session()
 
 
-def number_of(job: Job | int | str) -> int:
+def number_of(job: Job | int | str | None) -> int:
     try:
         return job_id(job)
     except ValueError as error:
         raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
 
 
+def _cancelled(number: int, why: str) -> Outcome:
+    return Outcome(number, None, None, "aborted", error=why)
+
+
+def _final(status: JobStatus | str) -> str:
+    value = status_of(status)
+    if value is None or not JobStatus(value).is_final:
+        raise InvalidOption(f"only jobs that have ended are purged, got the status {status!r}")
+    return value
+
+
 def _offset(offset: int) -> int:
     if offset < 0:
         raise InvalidOption(f"offset must be at least 0, got {offset}")
     return offset
-
-
-def _status(status: JobStatus | str | None) -> str | None:
-    try:
-        return None if status is None else JobStatus(status).value
-    except ValueError as error:
-        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {status!r}") from error
 
 
 def _count(limit: int) -> int:

@@ -62,6 +62,10 @@ class Database:
         self._connect = connect
 
     @property
+    def dsn(self) -> str:
+        return self._conninfo
+
+    @property
     def is_pooled(self) -> bool:
         """Connections are the user's: lent for one operation, and not to be set up in any way."""
         return self._pool is not None

@@ -63,6 +63,10 @@ class KeyIsHeld(WerkError, TimeoutError):
     """A transaction that is still open has enqueued a job with the same key: whether it is taken is not known yet."""
 
 
+class ProcessDied(WerkError, RuntimeError):
+    """The process that ran an attempt ended under it: a crash, an exit, a kill."""
+
+
 class JobNotFound(WerkError, LookupError):
     """No job has this id (any more)."""
 
@@ -77,3 +81,7 @@ class JobError(WerkError):
 
 class JobTimeout(WerkError, TimeoutError):
     """An attempt ran longer than its `_timeout`, or a wait ended before its job did."""
+
+
+class DependencyFailed(JobError):
+    """The job never ran, as a job that it depended on failed, was aborted, or is gone."""

@@ -124,6 +124,15 @@ class ResultRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HookFailed(Event):
+    """Something that a program wanted to be called raised; what it was called for goes on."""
+
+    hook: str
+    about: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobsRescued(Event):
     requeued: int
     failed: int

@@ -16,6 +16,14 @@ LONGEST_BACKOFF = 300.0  # seconds
 JITTER = 0.1  # of the backoff, added at random so that jobs that failed together do not come back together
 
 
+class Reported(Exception):
+    """What a handler raised in another process: in words, and as the exception if that could travel."""
+
+    def __init__(self, text: str, error: BaseException) -> None:
+        super().__init__(text)
+        self.text, self.error = text, error
+
+
 class Verdict(Enum):
     """How an attempt came to its end."""
 
@@ -25,6 +33,7 @@ class Verdict(Enum):
     INTERRUPTED = auto()  # the worker stops
     UNSTARTED = auto()  # claimed, and handed back before it began
     EXPIRED = auto()  # not started within its `_ttl`
+    ABORTED = auto()  # somebody asked for its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Attempt:
     number: int
     max_attempts: int
     retry_intervals: Sequence[float] | None = None
+    before: int = 0
+    """Attempts used up before it was last requeued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,12 @@ class Outcome:
     expired: bool = False
     """Only if the job may still expire: it has not been claimed in the meantime."""
 
+    is_grouped: bool = True
+    """Its end may let another one of its group run."""
+
+    has_sequel: bool = True
+    """Something may follow its end: a callback, another run, a lifetime of its own."""
+
     @property
     def claim(self) -> tuple[int, int | None]:
         """Names this attempt among all that a worker ever has."""
@@ -84,6 +101,7 @@ class Outcome:
             "result": None if self.result is None else orjson.Fragment(self.result),
             "error": None if self.error is None else storable(self.error),
             "expired": self.expired,
+            "has_sequel": self.has_sequel,
         }
 
 
@@ -96,7 +114,7 @@ def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
             return Decision("back")
         case Verdict.UNSTARTED:
             return Decision("unstarted")
-        case Verdict.EXPIRED:
+        case Verdict.EXPIRED | Verdict.ABORTED:
             return Decision("aborted")
         case Verdict.RAISED | Verdict.LOST if attempt.number >= attempt.max_attempts:
             return Decision("failed")
@@ -108,9 +126,10 @@ def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
 
 def backoff(attempt: Attempt, chance: float) -> float:
     """Seconds before the retry that follows this attempt."""
+    number = attempt.number - attempt.before
     if attempt.retry_intervals:
-        return attempt.retry_intervals[min(attempt.number, len(attempt.retry_intervals)) - 1]
-    doubled = 2.0 ** min(attempt.number, 10)
+        return attempt.retry_intervals[min(number, len(attempt.retry_intervals)) - 1]
+    doubled = 2.0 ** min(number, 10)
     return min(doubled * (1 + JITTER * chance), LONGEST_BACKOFF)
 
 

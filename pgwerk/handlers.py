@@ -41,13 +41,23 @@ class Handler:
         except TypeError as error:
             raise InvalidType(f"the arguments do not fit {self.path}{self.signature}: {error}") from error
 
+    def check_callback(self, option: str) -> None:
+        """Refuses what cannot be called with a context alone."""
+        try:
+            if self.signature is not None:
+                self.signature.bind(None)
+        except TypeError as error:
+            raise InvalidType(
+                f"{option} is called with ctx alone, which {self.path}{self.signature} does not take"
+            ) from error
+
 
 def handler_of(function: Callable[..., Any] | str, option: str = "func") -> Handler | str:
     """What a caller means by a function: the handler behind a callable, a path as it is."""
     if isinstance(function, str):
         return _checked_path(function, option)
     try:
-        return _of_callable(function)
+        return _of_callable(function, option)
     except TypeError as error:
         if isinstance(error, InvalidType):
             raise
@@ -61,8 +71,8 @@ def find(path: str) -> Handler:
 
 
 @cache
-def _of_callable(function: Callable[..., Any]) -> Handler:
-    path = _path(function)
+def _of_callable(function: Callable[..., Any], option: str) -> Handler:
+    path = _path(function, option)
     try:
         found = _attribute(path)
     except HandlerNotFound as error:
@@ -72,12 +82,12 @@ def _of_callable(function: Callable[..., Any]) -> Handler:
     return _describe(path, found)
 
 
-def _path(function: object) -> str:
+def _path(function: object, option: str) -> str:
     name = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if not callable(function) or not isinstance(name, str) or not isinstance(module, str):
         raise InvalidType(
-            "func must be a module-level function, a class or a static method, or its dotted path, "
+            f"{option} must be a module-level function, a class or a static method, or its dotted path, "
             f"got {function!r:.80}"
         )
     if "<" in name:

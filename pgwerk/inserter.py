@@ -11,12 +11,14 @@ from psycopg import AsyncConnection
 
 from pgwerk.batch import Batcher
 from pgwerk.db import run_on
-from pgwerk.errors import InvalidOption, InvalidType, KeyIsHeld, SchemaMissing
+from pgwerk.ending import Endings
+from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing
+from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgwerk.db import Database
     from pgwerk.params import Spec
@@ -30,6 +32,7 @@ class Inserter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._store = EnqueueStore(database.schema)
+        self._endings = Endings(database.schema)
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
         self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
 
@@ -38,32 +41,51 @@ class Inserter:
         return inserted
 
     async def insert_all(self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None = None) -> list[Inserted]:
-        """In order, all or nothing. A single job goes with others that are under way, unless it has a key: that may
-        have to wait for somebody's open transaction, and nobody else should.
+        """In order, all or nothing. A single job goes with others that are under way, unless it has a key (that may
+        have to wait for somebody's open transaction, and nobody else should) or depends on others.
         """
         if connection is not None:
             await self._check(connection)
-            return [inserted for call in self._calls(specs, always=True) for inserted in await run_on(connection, call)]
-        if len(specs) == 1 and specs[0].columns["key"] is None:
+            return await self._insert_on(connection, specs) if specs else []
+        if not specs:
+            return []
+        columns = specs[0].columns
+        if len(specs) == 1 and columns["key"] is None and columns["depends_on"] is None:
             return [await self._batcher().insert(specs[0])]
-        return await self._insert_alone(specs) if specs else []
+        return await self._insert_alone(specs)
 
     async def close(self) -> None:
         batcher = self._batchers.pop(asyncio.get_running_loop(), None)
         if batcher is not None:
             await batcher.close()
 
+    async def _insert_on(self, connection: AsyncConnection[Any], specs: Sequence[Spec]) -> list[Inserted]:
+        pages = [await run_on(connection, call) for call in self._calls(specs, always=True)]
+        inserted = _known(pages)
+        if upstream := _upstream(specs):
+            released = await run_on(connection, EndingStore(self._database.schema).release(upstream))
+            inserted = _promoted(inserted, released.promoted)
+        return inserted
+
     async def _insert_alone(self, specs: Sequence[Spec]) -> list[Inserted]:
+        """What a dependency's end could not see of it while it was being written is looked at once it is."""
         try:
             async with self._database.session() as session:
-                pages = await session.transact(*self._calls(specs, always=False))
+                inserted = _known(await session.transact(*self._calls(specs, always=False)))
+                if upstream := _upstream(specs):
+                    released = await self._endings.release(session, upstream)
+                    inserted = _promoted(inserted, released.promoted)
+                return inserted
         except psycopg.errors.LockNotAvailable as error:
             words = "somebody's open transaction holds a key of these jobs; try again when it has ended"
             raise KeyIsHeld(words) from error
-        return [inserted for page in pages for inserted in page]
 
     def _calls(self, specs: Sequence[Spec], *, always: bool) -> list[Call[list[Inserted]]]:
-        pages = [specs[start : start + BULK] for start in range(0, len(specs), BULK)]
+        """In pages, but for jobs that depend on others: these may name each other by their place in the call, and one
+        that names a job that does not exist must keep all the others from being written.
+        """
+        size = len(specs) if any(spec.columns["depends_on"] for spec in specs) else BULK
+        pages = [specs[start : start + size] for start in range(0, len(specs), size)]
         return [self._store.enqueue([spec.columns for spec in page], always_notify=always) for page in pages]
 
     def _batcher(self) -> Batcher:
@@ -83,3 +105,22 @@ class Inserter:
                 f"app's own database"
             )
         self._checked.add(connection)
+
+
+def _known(pages: Sequence[Sequence[Inserted]]) -> list[Inserted]:
+    inserted = [each for page in pages for each in page]
+    unknown = next((each.unknown for each in inserted if each.unknown), None)
+    if unknown:
+        raise JobNotFound(f"_depends_on names job {unknown[0]}, which does not exist; nothing was enqueued")
+    return inserted
+
+
+def _promoted(inserted: Sequence[Inserted], promoted: Mapping[int, str]) -> list[Inserted]:
+    """What they depend on had ended already."""
+    return [each._replace(status=promoted[each.id]) if each.id in promoted else each for each in inserted]
+
+
+def _upstream(specs: Sequence[Spec]) -> list[int]:
+    """The jobs that were there before, and that these depend on."""
+    edges = [edge for spec in specs for edge in spec.columns["depends_on"] or ()]
+    return sorted({edge["on_id"] for edge in edges if edge["on_id"] is not None})

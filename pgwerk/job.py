@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 class JobStatus(StrEnum):
     Scheduled = "scheduled"
     Queued = "queued"
+    Waiting = "waiting"
     Active = "active"
+    Aborting = "aborting"
     Complete = "complete"
     Failed = "failed"
     Aborted = "aborted"
@@ -69,11 +73,38 @@ class Job:
     retry_intervals: list[float] | None = None
     """Seconds before each retry, the last one repeating; None: 2, 4, 8 … up to 300."""
 
+    group_key: str | None = None
+    is_blocked: bool = False
+    """Queued, but its group is busy."""
+
+    heartbeat_secs: float | None = None
+    touched_at: datetime | None = None
+    """Its last sign of life, if it promised some."""
+
+    expires_at: datetime | None = None
+    """Before it has started: until when it must have. After it has ended: when its row may go."""
+
+    result_ttl: float | None = None
+    failure_ttl: float | None = None
+    failure_mode: str = "hold"
+    on_success: str | None = None
+    """The dotted path of the callback, as for the other two."""
+
+    on_failure: str | None = None
+    on_stopped: str | None = None
+    repeat_remaining: int | None = None
+    """Runs that still follow this one."""
+
+    callback_of: int | None = None
+    """The job whose end this one is told of; None: it is a job like any other."""
+
+    schedule_name: str | None = None
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
         """Columns that this version does not know are left alone: the schema may be ahead of the code."""
         values = {name: row[name] for name in _JOB if name in row}
-        return cls(**_decoded(values, serializer, ("payload", "result", "meta")), status=JobStatus(row["status"]))
+        return cls(**_decoded(values, serializer, ("payload", "result")), status=JobStatus(row["status"]))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +141,8 @@ def _decoded(values: dict[str, Any], serializer: Serializer, names: tuple[str, .
     for name in names:
         if isinstance(values.get(name), str | bytes):
             values[name] = serializer.loads(values[name])
+    if isinstance(values.get("meta"), str | bytes):
+        values["meta"] = orjson.loads(values["meta"])  # for people and queries, whatever arguments are written in
     return values
 
 

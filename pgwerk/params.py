@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from pgwerk import checks
+from pgwerk.checks import MOST_ATTEMPTS, Seconds
+from pgwerk.dependencies import Dependency, Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable
 from pgwerk.handlers import Handler, handler_of
+from pgwerk.serializers import JSONSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgwerk.job import Job
     from pgwerk.serializers import Serializer
 
-LONGEST_NAME = 255  # characters
-PRIORITIES = range(-32768, 32768)
-MOST_ATTEMPTS = 2**31 - 1
-LONGEST_SECONDS = 100 * 366 * 86400  # a century; what lies beyond is a slip, and beyond Postgres's calendar in the end
+T = TypeVar("T")
 
-Seconds = int | float | timedelta
+CALLBACKS = ("on_success", "on_failure", "on_stopped")
+_META = JSONSerializer()  # whatever arguments are written in: meta is for people and queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +38,58 @@ class Retry:
     intervals: Seconds | Sequence[Seconds] = 0
 
     def __post_init__(self) -> None:
-        _attempts("Retry.max", self.max)
+        checks.attempts("Retry.max", self.max)
         self.seconds()
 
     def seconds(self) -> list[float]:
-        given = self.intervals
-        several = list(given) if isinstance(given, list | tuple) else [given]
-        if not several:
-            raise InvalidOption("Retry.intervals is empty; give seconds, or leave it out for no delay")
-        return [_seconds("Retry.intervals", each, least=0) for each in several]
+        return _intervals("Retry.intervals", self.intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """So many more runs, each after the success of the one before it, and so many seconds after that: always
+    `interval`, or one after the other of `intervals` (the last number repeats).
+    """
+
+    times: int
+    interval: Seconds = 0
+    intervals: Sequence[Seconds] | None = None
+
+    def __post_init__(self) -> None:
+        times: object = self.times
+        if not isinstance(times, int) or isinstance(times, bool):
+            raise InvalidType(f"Repeat.times must be an int, got {times!r:.80}")
+        if not 1 <= self.times <= MOST_ATTEMPTS:
+            raise InvalidOption(
+                f"Repeat.times counts the runs after the first and must be from 1 to {MOST_ATTEMPTS}, got {self.times}"
+            )
+        if self.intervals is not None and self.interval:
+            raise InvalidOption("Repeat.interval and Repeat.intervals are two ways to say the same, got both; give one")
+        self.seconds()
+
+    def seconds(self) -> list[float]:
+        if self.intervals is None:
+            return _intervals("Repeat.interval", self.interval)
+        return _intervals("Repeat.intervals", self.intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A function that is called with the context of a job that has ended, and the seconds that it may take."""
+
+    func: Callable[..., Any] | str
+    timeout: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        checks.positive("Callback.timeout", self.timeout)
+
+
+class FailureMode(StrEnum):
+    Hold = "hold"
+    """A failed job's row stays."""
+
+    Delete = "delete"
+    """It goes, once its callbacks have ended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,9 +102,22 @@ class _Options:
     at: datetime | None = None
     retry: int | Retry = 1
     timeout: Seconds | None = None
+    heartbeat: Seconds | None = None
     key: str | None = None
+    group: str | None = None
     meta: dict[str, Any] | None = None
     ttl: Seconds | None = None
+    result_ttl: Seconds | None = None
+    failure_ttl: Seconds | None = None
+    failure_mode: FailureMode | str = FailureMode.Hold
+    on_success: Callable[..., Any] | str | Callback | None = None
+    on_failure: Callable[..., Any] | str | Callback | None = None
+    on_stopped: Callable[..., Any] | str | Callback | None = None
+    repeat: Repeat | None = None
+    depends_on: (
+        Job | int | str | Dependency | EnqueueParams | Sequence[Job | int | str | Dependency | EnqueueParams] | None
+    ) = None
+    """By Job, id, or, in `enqueue_many`, by the `EnqueueParams` of another job of the same call."""
 
 
 @dataclass(slots=True)
@@ -95,25 +155,58 @@ def split_options(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 
 def specify(params: EnqueueParams, serializer: Serializer) -> Spec:
-    """Everything about a job that can be known to be wrong is found here, before anything is written."""
-    if not isinstance(params, EnqueueParams):
-        raise InvalidType(f"a job to enqueue is an EnqueueParams, got {params!r:.80}")
+    (spec,) = specify_all([params], serializer)
+    return spec
+
+
+def specify_all(params: Iterable[EnqueueParams], serializer: Serializer) -> list[Spec]:
+    """Everything about jobs that can be known to be wrong is found here, before anything is written. A job may depend
+    on another one of the call, named by its `EnqueueParams`.
+    """
+    several = list(params)
+    for each in several:
+        if not isinstance(each, EnqueueParams):
+            raise InvalidType(f"a job to enqueue is an EnqueueParams, got {each!r:.80}")
+    is_tied = any(each.depends_on is not None for each in several)
+    tied = edges(several) if is_tied else [None] * len(several)
+    return [_specify(each, serializer, on) for each, on in zip(several, tied, strict=True)]
+
+
+def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None) -> Spec:
     payload = _arguments(params)
-    retry = _retry(params.retry)
+    retry = params.retry if isinstance(params.retry, Retry) else checks.attempts("_retry", params.retry)
     columns = {
         "function": _function(params),
         "payload": orjson.Fragment(_payload(payload, serializer)),
-        "queue": _name("_queue", params.queue),
-        "priority": _priority(params.priority),
-        "key": None if params.key is None else _name("_key", params.key),
-        "meta": _meta(params.meta, serializer),
+        "queue": checks.name("_queue", params.queue),
+        "priority": checks.priority(params.priority),
+        "key": _given(checks.name, "_key", params.key),
+        "group_key": _given(checks.name, "_group", params.group),
+        "meta": _meta(params.meta),
         "max_attempts": retry.max if isinstance(retry, Retry) else retry,
         "retry_intervals": retry.seconds() if isinstance(retry, Retry) else None,
-        "timeout": _positive("_timeout", params.timeout),
-        "ttl": _positive("_ttl", params.ttl),
-        **_when(params.delay, params.at),
+        "timeout": checks.positive("_timeout", params.timeout),
+        "heartbeat": checks.positive("_heartbeat", params.heartbeat),
+        "ttl": checks.positive("_ttl", params.ttl),
+        "result_ttl": _given(checks.seconds, "_result_ttl", params.result_ttl),
+        "failure_ttl": _given(checks.seconds, "_failure_ttl", params.failure_ttl),
+        "failure_mode": _failure_mode(params.failure_mode),
+        "depends_on": depends_on,
+        **{option: _callback(option, getattr(params, option)) for option in CALLBACKS},
+        **_repeat(params.repeat),
+        **checks.when(params.delay, params.at),
     }
     return Spec(columns, payload, params.meta)
+
+
+def specify_update(
+    *, at: datetime | None, delay: Seconds | None, priority: int | None, meta: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What `update_job` may change, as the database reads it."""
+    moment = checks.when(delay, at)
+    moves = priority is not None or any(value is not None for value in moment.values())
+    changed = None if meta is None else orjson.dumps(_meta(meta))
+    return {**moment, "priority": _given(_priority, "_priority", priority), "meta": changed, "moves": moves}
 
 
 def _arguments(params: EnqueueParams) -> dict[str, Any]:
@@ -151,94 +244,57 @@ def _check_argument(name: int | str, value: Any, serializer: Serializer) -> None
         raise NotSerializable(f"{which} cannot be stored: {error}") from error
 
 
-def _name(option: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidType(f"{option} must be a text, got {value!r:.80}")
-    if not 1 <= len(value) <= LONGEST_NAME:
-        raise InvalidOption(f"{option} must have 1 to {LONGEST_NAME} characters, got {len(value)}")
-    if "\0" in value or not _is_unicode(value):
-        raise InvalidOption(f"{option} must be a text that Postgres can store, got {value!r:.80}")
-    return value
+def _given(check: Callable[[str, Any], T], option: str, value: Any) -> T | None:
+    return None if value is None else check(option, value)
 
 
-def _is_unicode(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+def _priority(_option: str, value: object) -> int:
+    return checks.priority(value)
 
 
-def _priority(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"_priority must be an int, got {value!r:.80}")
-    if value not in PRIORITIES:
-        raise InvalidOption(f"_priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, got {value}")
-    return value
+def _intervals(option: str, given: Seconds | Sequence[Seconds]) -> list[float]:
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    if not several:
+        raise InvalidOption(f"{option} is empty; give seconds, or leave it out for no delay")
+    return [checks.seconds(option, each) for each in several]
 
 
-def _retry(value: object) -> int | Retry:
-    return value if isinstance(value, Retry) else _attempts("_retry", value)
+def _failure_mode(value: object) -> str | None:
+    """None, as the database has it, is to hold."""
+    if value not in tuple(FailureMode):
+        raise InvalidOption(f"_failure_mode must be hold or delete, got {value!r:.80}")
+    return None if value == FailureMode.Hold else FailureMode.Delete.value
 
 
-def _attempts(option: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"{option} must be a number of attempts or a Retry, got {value!r:.80}")
-    if value > MOST_ATTEMPTS:
-        raise InvalidOption(f"{option} must be at most {MOST_ATTEMPTS}, got {value}")
-    if value < 1:
-        raise InvalidOption(f"{option} counts the first attempt too and must be at least 1, got {value}")
-    return value
+def _callback(option: str, value: object) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    callback = value if isinstance(value, Callback) else Callback(value)  # type: ignore[arg-type]
+    handler = handler_of(callback.func, f"_{option}")
+    if isinstance(handler, Handler):
+        handler.check_callback(f"_{option}")
+        handler = handler.path
+    return {"function": handler, "timeout": checks.positive("Callback.timeout", callback.timeout)}
 
 
-def _meta(value: object, serializer: Serializer) -> orjson.Fragment | None:
+def _repeat(value: object) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Repeat):
+        raise InvalidType(f"_repeat must be a Repeat, like Repeat(times=5, interval=60), got {value!r:.80}")
+    return {
+        "repeat_remaining": None if value is None else value.times,
+        "repeat_intervals": None if value is None else value.seconds(),
+    }
+
+
+def _meta(value: object) -> orjson.Fragment | None:
     if value is None:
         return None
     if not isinstance(value, dict):
         raise InvalidType(f"_meta must be a dict, got {value!r:.80}")
     try:
-        return orjson.Fragment(serializer.dumps(value))
+        return orjson.Fragment(_META.dumps(value))
     except NotSerializable as error:
         raise NotSerializable(f"_meta cannot be stored: {error}") from error
-
-
-def _when(delay: Seconds | None, at: datetime | None) -> dict[str, float | str | None]:
-    if delay is not None and at is not None:
-        raise InvalidOption("_delay and _at are two ways to say the same, got both; give one")
-    if at is not None and not isinstance(at, datetime):
-        raise InvalidType(f"_at must be a datetime, got {at!r:.80}")
-    if at is not None and at.utcoffset() is None:
-        raise InvalidOption(f"_at must know its time zone, got the naive {at.isoformat()}; add tzinfo=timezone.utc")
-    if at is not None and not _is_in_calendar(at):
-        raise InvalidOption(f"_at must lie in the years 1 to 9999 of UTC, got {at.isoformat()}")
-    return {
-        "delay": None if delay is None else _seconds("_delay", delay, least=0),
-        "at": None if at is None else at.isoformat(),
-    }
-
-
-def _is_in_calendar(at: datetime) -> bool:
-    """What lies outside could be written, and never be read again."""
-    try:
-        at.astimezone(UTC)
-    except OverflowError:
-        return False
-    return True
-
-
-def _positive(option: str, value: Seconds | None) -> float | None:
-    if value is None:
-        return None
-    number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, int | float) and not isinstance(number, bool) and number <= 0:
-        raise InvalidOption(f"{option} must be more than 0 seconds, got {value!r}")
-    return _seconds(option, number, least=0)
-
-
-def _seconds(option: str, value: object, least: float) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidType(f"{option} must be seconds (a number or a timedelta), got {value!r:.80}")
-    if not least <= value <= LONGEST_SECONDS:
-        raise InvalidOption(f"{option} must be from {least} to {LONGEST_SECONDS} seconds, got {value}")
-    return float(value)
 
 
 def _unknown(name: str) -> str:

@@ -76,6 +76,11 @@ def is_refusal(error: psycopg.Error) -> bool:
     return (error.sqlstate or "").startswith(("22", "23", "54"))
 
 
+def gave_way(error: psycopg.Error) -> bool:
+    """To another transaction: nothing of this one was done, and it can be tried again at once."""
+    return isinstance(error, _GAVE_WAY)
+
+
 class Disconnected(ServerUnreachable):
     """The connection broke or fell silent on the way: what was sent may or may not have been done."""
 

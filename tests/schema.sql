@@ -7,10 +7,18 @@ create table active (
     claim_no bigint not null,
     attempt integer not null,
     started_at timestamp with time zone not null default now(),
+    group_key text collate "C",
+    expires_at timestamp with time zone,
+    touched_at timestamp with time zone,
+    stale_at timestamp with time zone,
+    is_aborting boolean not null default false,
     constraint active_attempt_check CHECK (attempt >= 1),
     constraint active_pkey PRIMARY KEY (job_id)
 )
 with (vacuum_truncate=off, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0);
+CREATE INDEX active_aborting ON active USING btree (worker_id) WHERE is_aborting;
+CREATE UNIQUE INDEX active_group ON active USING btree (group_key) WHERE (group_key IS NOT NULL);
+CREATE INDEX active_stale ON active USING btree (stale_at) WHERE (stale_at IS NOT NULL);
 
 create table attempt (
     job_id bigint not null,
@@ -26,6 +34,31 @@ create table attempt (
 )
 ;
 
+create table blocked (
+    job_id bigint not null,
+    group_key text collate "C" not null,
+    queue text collate "C" not null,
+    priority smallint not null,
+    attempt integer not null,
+    expires_at timestamp with time zone,
+    constraint blocked_attempt_check CHECK (attempt >= 1),
+    constraint blocked_pkey PRIMARY KEY (job_id)
+)
+with (vacuum_truncate=off);
+CREATE INDEX blocked_expiry ON blocked USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX blocked_group ON blocked USING btree (group_key, queue, priority DESC, job_id);
+
+create table dependency (
+    job_id bigint not null,
+    on_id bigint not null,
+    allow_failure boolean not null,
+    is_met boolean not null default false,
+    constraint dependency_check CHECK (job_id <> on_id),
+    constraint dependency_pkey PRIMARY KEY (job_id, on_id)
+)
+with (vacuum_truncate=off);
+CREATE INDEX dependency_open ON dependency USING btree (on_id) WHERE (NOT is_met);
+
 create table finished (
     job_id bigint not null,
     status text not null,
@@ -35,6 +68,7 @@ create table finished (
     error text,
     started_at timestamp with time zone,
     finished_at timestamp with time zone not null default now(),
+    expires_at timestamp with time zone,
     constraint finished_attempt_check CHECK (attempt >= 0),
     constraint finished_check CHECK (status <> 'complete'::text OR error IS NULL AND started_at IS NOT NULL),
     constraint finished_check1 CHECK (status <> 'failed'::text OR error IS NOT NULL),
@@ -42,6 +76,8 @@ create table finished (
     constraint finished_status_check CHECK (status = ANY (ARRAY['complete'::text, 'failed'::text, 'aborted'::text]))
 )
 ;
+CREATE INDEX finished_expiry ON finished USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX finished_status ON finished USING btree (status, finished_at);
 
 create table idle (
     worker_id bigint not null,
@@ -63,17 +99,44 @@ create table job (
     ttl double precision,
     scheduled_at timestamp with time zone,
     enqueued_at timestamp with time zone not null default statement_timestamp(),
+    group_key text collate "C",
+    heartbeat_secs double precision,
+    result_ttl double precision,
+    failure_ttl double precision,
+    failure_mode text,
+    on_success jsonb,
+    on_failure jsonb,
+    on_stopped jsonb,
+    repeat_remaining integer,
+    repeat_intervals double precision[],
+    callback_of bigint,
+    attempts_before integer not null default 0,
+    schedule_name text,
+    constraint job_check CHECK (repeat_remaining IS NULL OR repeat_intervals IS NOT NULL),
+    constraint job_check1 CHECK (callback_of <> id),
+    constraint job_check2 CHECK (attempts_before >= 0 AND attempts_before <= max_attempts),
+    constraint job_failure_mode_check CHECK (failure_mode = 'delete'::text),
+    constraint job_failure_ttl_check CHECK (failure_ttl >= 0::double precision),
     constraint job_function_check CHECK (function <> ''::text),
+    constraint job_group_key_check CHECK (char_length(group_key) >= 1 AND char_length(group_key) <= 255),
+    constraint job_heartbeat_secs_check CHECK (heartbeat_secs > 0::double precision),
     constraint job_key_check CHECK (char_length(key) >= 1 AND char_length(key) <= 255),
     constraint job_max_attempts_check CHECK (max_attempts >= 1),
     constraint job_meta_check CHECK (jsonb_typeof(meta) = 'object'::text),
+    constraint job_on_failure_check CHECK ((on_failure ->> 'function'::text) <> ''::text),
+    constraint job_on_stopped_check CHECK ((on_stopped ->> 'function'::text) <> ''::text),
+    constraint job_on_success_check CHECK ((on_success ->> 'function'::text) <> ''::text),
     constraint job_pkey PRIMARY KEY (id),
     constraint job_queue_check CHECK (char_length(queue) >= 1 AND char_length(queue) <= 255),
+    constraint job_repeat_intervals_check CHECK (cardinality(repeat_intervals) > 0 AND (0::double precision <= ALL (repeat_intervals))),
+    constraint job_repeat_remaining_check CHECK (repeat_remaining >= 0),
+    constraint job_result_ttl_check CHECK (result_ttl >= 0::double precision),
     constraint job_retry_intervals_check CHECK (cardinality(retry_intervals) > 0 AND (0::double precision <= ALL (retry_intervals))),
     constraint job_timeout_secs_check CHECK (timeout_secs > 0::double precision),
     constraint job_ttl_check CHECK (ttl > 0::double precision)
 )
 ;
+CREATE INDEX job_callback ON job USING btree (callback_of) WHERE (callback_of IS NOT NULL);
 CREATE UNIQUE INDEX job_key ON job USING btree (key) WHERE (key IS NOT NULL);
 
 create table migration (
@@ -93,10 +156,12 @@ create table ready (
     job_id bigint not null,
     attempt integer not null,
     expires_at timestamp with time zone,
+    group_key text collate "C",
     constraint ready_attempt_check CHECK (attempt >= 1)
 )
 with (vacuum_truncate=off, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.2);
 CREATE INDEX ready_expiry ON ready USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX ready_group ON ready USING btree (group_key, queue, priority DESC, job_id) WHERE (group_key IS NOT NULL);
 CREATE UNIQUE INDEX ready_job ON ready USING btree (job_id);
 CREATE UNIQUE INDEX ready_scan ON ready USING btree (queue, priority, seq);
 alter table ready replica identity using index ready_scan;
@@ -108,6 +173,7 @@ create table scheduled (
     priority smallint not null,
     attempt integer not null,
     ttl double precision,
+    group_key text collate "C",
     constraint scheduled_attempt_check CHECK (attempt >= 1),
     constraint scheduled_pkey PRIMARY KEY (job_id)
 )
@@ -122,6 +188,24 @@ create table waiter (
 )
 with (vacuum_truncate=off);
 CREATE INDEX waiter_job ON waiter USING btree (job_id);
+
+create table waiting (
+    job_id bigint not null,
+    queue text collate "C" not null,
+    priority smallint not null,
+    group_key text collate "C",
+    due timestamp with time zone,
+    ttl double precision,
+    unmet integer not null,
+    doom text,
+    watch xid8,
+    is_watched boolean not null default true,
+    constraint waiting_pkey PRIMARY KEY (job_id),
+    constraint waiting_unmet_check CHECK (unmet >= 0)
+)
+with (vacuum_truncate=off);
+CREATE INDEX waiting_doom ON waiting USING btree (job_id) WHERE (doom IS NOT NULL);
+CREATE INDEX waiting_watch ON waiting USING btree (job_id) WHERE is_watched;
 
 create table worker (
     id bigint not null generated by default as identity,
@@ -157,32 +241,53 @@ create view jobs as
     j.queue,
         CASE
             WHEN f.job_id IS NOT NULL THEN f.status
-            WHEN a.job_id IS NOT NULL THEN 'active'::text
-            WHEN r.job_id IS NOT NULL THEN 'queued'::text
+            WHEN a.job_id IS NOT NULL THEN
+            CASE
+                WHEN a.is_aborting THEN 'aborting'::text
+                ELSE 'active'::text
+            END
+            WHEN r.job_id IS NOT NULL OR b.job_id IS NOT NULL THEN 'queued'::text
             WHEN s.job_id IS NOT NULL THEN 'scheduled'::text
+            WHEN w.job_id IS NOT NULL THEN 'waiting'::text
             ELSE NULL::text
         END AS status,
     j.priority,
-    COALESCE(f.attempt, a.attempt, r.attempt - 1, s.attempt - 1) AS attempts,
+    COALESCE(f.attempt, a.attempt, r.attempt - 1, b.attempt - 1, s.attempt - 1, 0) AS attempts,
     j.max_attempts,
     COALESCE(s.due, j.scheduled_at) AS scheduled_at,
     j.enqueued_at,
     j.key,
     j.payload,
     f.result,
-    COALESCE(f.error, t.error) AS error,
+    COALESCE(f.error, w.doom, t.error) AS error,
     j.timeout_secs,
     COALESCE(f.started_at, a.started_at) AS started_at,
     f.finished_at AS completed_at,
     COALESCE(f.worker_id, a.worker_id) AS worker_id,
     j.meta,
     j.ttl,
-    j.retry_intervals
+    j.retry_intervals,
+    j.group_key,
+    j.heartbeat_secs,
+    a.touched_at,
+    COALESCE(f.expires_at, r.expires_at, b.expires_at) AS expires_at,
+    j.result_ttl,
+    j.failure_ttl,
+    COALESCE(j.failure_mode, 'hold'::text) AS failure_mode,
+    j.on_success ->> 'function'::text AS on_success,
+    j.on_failure ->> 'function'::text AS on_failure,
+    j.on_stopped ->> 'function'::text AS on_stopped,
+    j.repeat_remaining,
+    j.callback_of,
+    j.schedule_name,
+    b.job_id IS NOT NULL AS is_blocked
    FROM job j
      LEFT JOIN finished f ON f.job_id = j.id
      LEFT JOIN active a ON a.job_id = j.id
      LEFT JOIN ready r ON r.job_id = j.id
      LEFT JOIN scheduled s ON s.job_id = j.id
+     LEFT JOIN blocked b ON b.job_id = j.id
+     LEFT JOIN waiting w ON w.job_id = j.id
      LEFT JOIN LATERAL ( SELECT error
            FROM attempt
           WHERE job_id = j.id AND f.job_id IS NULL

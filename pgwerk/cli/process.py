@@ -16,7 +16,7 @@ from pgwerk.worker.signals import STOPPING
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pgwerk.worker.worker import AsyncWorker
+    from pgwerk.worker.worker import Worker
 
 PARTING = 2.0  # seconds for what a program does at its end
 
@@ -35,7 +35,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def run_to_end(worker: AsyncWorker) -> None:
+def run_to_end(worker: Worker) -> None:
     """Until the worker has stopped; then the process ends within `PARTING` seconds, whatever its threads do.
 
     Python itself would wait for a handler's thread that never returns.

@@ -10,12 +10,15 @@ from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
 from pgwerk.cli.settings import configure, setting_options
 from pgwerk.logs import configure_logging
 from pgwerk.worker.supervisor import Supervisor
-from pgwerk.worker.worker import AsyncWorker
+from pgwerk.worker.worker import worker_of
 
 
 @click.command()
 @click.argument("app", metavar="MODULE:APP")
-@click.option("--queues", default="default", show_default=True, help="queues to take jobs from, separated by commas")
+@click.option(
+    "--queues", default="default", show_default=True,
+    help="queues to take jobs from, separated by commas; high:3,low: high comes first three times as often",
+)  # fmt: skip
 @click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
 @setting_options()
 def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
@@ -29,7 +32,7 @@ def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
     found = find_app(app)
     configure(found, settings)
     configure_logging(found.config.log_level, found.config.log_format)
-    runner = AsyncWorker(found, [name.strip() for name in queues.split(",")], burst=burst)
+    runner = worker_of(found.config.worker_type)(found, _weights(queues), burst=burst)
     run = partial(run_to_end, runner)
     if found.config.processes == 1:
         run()
@@ -38,3 +41,16 @@ def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
     status = supervisor.run()
     ignore_signals()
     raise SystemExit(status)
+
+
+def _weights(queues: str) -> dict[str, float]:
+    return dict(_weight(text.strip()) for text in queues.split(","))
+
+
+def _weight(text: str) -> tuple[str, float]:
+    """A queue's own name may hold colons: only a number behind the last one is a weight."""
+    name, colon, number = text.rpartition(":")
+    try:
+        return (name, float(number)) if colon else (text, 1.0)
+    except ValueError:
+        return text, 1.0

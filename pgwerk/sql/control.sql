@@ -6,13 +6,28 @@ from unnest(:ids::bigint[]) as wanted (id)
 cross join lateral (select * from pgwerk.jobs where jobs.id = wanted.id offset 0) j;
 
 -- name: list_jobs
--- Newest first, from below `before` (an id): a page is cheap however far down it is.
+-- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the
+-- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
 select * from pgwerk.jobs
 where (:before::bigint is null or id < :before::bigint)
     and (:queue::text is null or queue = :queue::text)
     and (:status::text is null or status = :status::text)
     and (:function::text is null or function = :function::text)
     and (:key::text is null or key = :key::text)
+    and (:group::text is null or group_key = :group::text)
+    and (:worker_id::bigint is null or worker_id = :worker_id::bigint)
+    and (:meta::jsonb is null or meta @> :meta::jsonb)
+    and (:enqueued_from::timestamptz is null or enqueued_at >= :enqueued_from::timestamptz)
+    and (:enqueued_until::timestamptz is null or enqueued_at < :enqueued_until::timestamptz)
+    and (:completed_from::timestamptz is null or completed_at >= :completed_from::timestamptz)
+    and (:completed_until::timestamptz is null or completed_at < :completed_until::timestamptz)
+    and (:callbacks::boolean or callback_of is null)
+    and (
+        :text::text is null
+        or strpos(lower(function), lower(:text::text)) > 0
+        or strpos(lower(key), lower(:text::text)) > 0
+        or strpos(lower(payload::text), lower(:text::text)) > 0
+        or strpos(lower(error), lower(:text::text)) > 0)
 order by id desc
 limit :limit::bigint offset :offset::bigint;
 
@@ -27,11 +42,143 @@ select job_id, attempt, 'active', worker_id, null, null, started_at, null
 from pgwerk.active where job_id = :job_id::bigint
 order by attempt;
 
+-- name: dependencies
+select on_id, allow_failure from pgwerk.dependency where job_id = :job_id::bigint order by on_id;
+
 -- name: is_pending
 -- A job that is just moving between two rooms is in neither of them for the one who looked too early.
 select
     exists (select from pgwerk.ready where job_id = :job_id::bigint)
-    or exists (select from pgwerk.scheduled where job_id = :job_id::bigint) as is_pending;
+    or exists (select from pgwerk.blocked where job_id = :job_id::bigint)
+    or exists (select from pgwerk.scheduled where job_id = :job_id::bigint)
+    or exists (select from pgwerk.waiting where job_id = :job_id::bigint) as is_pending;
+
+-- name: find_key
+select id from pgwerk.job where key = :key;
+
+-- name: update
+-- Of a job that has not started: what is given. A new priority or time is a new place in the queue, behind those who
+-- have it already.
+with unreadied as (
+    delete from pgwerk.ready where :moves::boolean and job_id = :job_id::bigint
+    returning job_id, attempt, null::timestamptz as due
+),
+unblocked as (
+    delete from pgwerk.blocked where :moves::boolean and job_id = :job_id::bigint
+    returning job_id, attempt, null::timestamptz as due
+),
+unscheduled as (
+    delete from pgwerk.scheduled where :moves::boolean and job_id = :job_id::bigint returning job_id, attempt, due
+),
+moved as (
+    select job_id, attempt, due from unreadied
+    union all select job_id, attempt, due from unblocked
+    union all select job_id, attempt, due from unscheduled
+),
+waited as (
+    update pgwerk.waiting
+    set priority = coalesce(:priority::smallint, priority),
+        due = coalesce(:at::timestamptz, now() + :delay::double precision * interval '1 second', due)
+    where job_id = :job_id::bigint
+    returning job_id
+),
+stayed as (
+    select job_id from pgwerk.ready where not :moves::boolean and job_id = :job_id::bigint
+    union all select job_id from pgwerk.blocked where not :moves::boolean and job_id = :job_id::bigint
+    union all select job_id from pgwerk.scheduled where not :moves::boolean and job_id = :job_id::bigint
+),
+renewed as (
+    update pgwerk.job
+    set priority = coalesce(:priority::smallint, priority),
+        meta = coalesce(:meta::jsonb, meta),
+        scheduled_at = coalesce(:at::timestamptz, now() + :delay::double precision * interval '1 second', scheduled_at)
+    where id = :job_id::bigint
+        and exists (select from moved union all select from waited union all select from stayed)
+    returning id, queue, priority, group_key, ttl
+),
+placed as (
+    select
+        r.*, m.attempt,
+        coalesce(:at::timestamptz, now() + :delay::double precision * interval '1 second', m.due) as due
+    from renewed r join moved m on m.job_id = r.id
+),
+readied as (
+    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
+    select queue, priority, id, attempt, group_key, now() + ttl * interval '1 second'
+    from placed where coalesce(due <= now(), true)
+),
+set_aside as (
+    insert into pgwerk.scheduled (job_id, due, queue, priority, attempt, group_key, ttl)
+    select id, due, queue, priority, attempt, group_key, ttl from placed where due > now()
+),
+called as materialized (
+    select pg_notify(:channel, 'ready ' || queue) from placed where exists (select from pgwerk.idle)
+)
+select id, (select count(*) from called) as calls from renewed;
+
+-- name: requeue
+-- Failed and aborted jobs run again, with as many attempts as they were given; the numbers of their attempts go on.
+with chosen as materialized (
+    select job_id from pgwerk.finished
+    where job_id = any (:ids::bigint[]) and status in ('failed', 'aborted') for update skip locked
+),
+gone as (
+    delete from pgwerk.finished where job_id = any (array(select job_id from chosen))
+    returning job_id, attempt, status, worker_id, error, started_at, finished_at
+),
+tried as (
+    insert into pgwerk.attempt (job_id, attempt, status, worker_id, error, started_at, finished_at)
+    select job_id, attempt, status, worker_id, error, started_at, finished_at from gone where started_at is not null
+    on conflict do nothing
+),
+renewed as (
+    update pgwerk.job j
+    set max_attempts = least(2147483647, g.attempt::bigint + j.max_attempts - j.attempts_before),
+        attempts_before = g.attempt
+    from gone g
+    where j.id = any (array(select job_id from chosen)) and j.id = g.job_id
+    returning j.id, j.queue, j.priority, j.group_key, j.ttl, g.attempt
+),
+readied as (
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+    select queue, priority, pgwerk.front_seq(), id, attempt + 1, group_key, now() + ttl * interval '1 second'
+    from renewed order by id
+),
+called as materialized (
+    select pg_notify(:channel, 'ready ' || q.queue) from (select distinct queue from renewed) q
+    where exists (select from pgwerk.idle)
+)
+select id as job_id, (select count(*) from called) as calls from renewed;
+
+-- name: abort
+-- Asks the worker that runs it. It hears of it by the notification, or sees it at its next look.
+with asked as (
+    update pgwerk.active set is_aborting = true where job_id = :job_id::bigint and not is_aborting
+    returning job_id
+)
+select job_id, pg_notify(:channel, 'abort ' || job_id) as called from asked;
+
+-- name: touch_job
+update pgwerk.active a
+set touched_at = now(),
+    stale_at = case
+        when j.heartbeat_secs > 0 then now() + greatest(2 * j.heartbeat_secs, 10) * interval '1 second'
+    end
+from pgwerk.job j
+where a.job_id = :job_id::bigint and j.id = a.job_id
+returning a.job_id;
+
+-- name: let_go
+-- As if their time were over: they are forgotten as soon as nobody needs them any more.
+update pgwerk.finished set expires_at = now() where job_id = any (:ids::bigint[]) returning job_id;
+
+-- name: ended_before
+-- Of one status, by age; without those that are about to go.
+select job_id from pgwerk.finished
+where status = :status::text and finished_at < now() - :seconds::double precision * interval '1 second'
+    and (expires_at is null or expires_at > now())
+order by finished_at
+limit :batch::bigint;
 
 -- name: wait_for
 -- Register first, then look: an end that the look does not see yet will be notified.
@@ -48,3 +195,66 @@ where exists (select from pgwerk.finished f where f.job_id = w.id offset 0)
 
 -- name: stop_waiting
 delete from pgwerk.waiter where job_id = any (:ids::bigint[]);
+
+-- name: list_workers
+select w.*, (select count(*) from pgwerk.active a where a.worker_id = w.id) as running
+from pgwerk.worker w
+where :worker_id::bigint is null or w.id = :worker_id::bigint
+order by w.id;
+
+-- name: queue_stats
+-- What has not ended, by queue; callbacks only where they are asked for.
+with standing as (
+    select queue, 'queued' as status, job_id from pgwerk.ready
+    union all select queue, 'queued', job_id from pgwerk.blocked
+    union all select queue, 'scheduled', job_id from pgwerk.scheduled
+    union all select queue, 'waiting', job_id from pgwerk.waiting
+    union all select j.queue, case when is_aborting then 'aborting' else 'active' end, a.job_id
+    from pgwerk.active a join pgwerk.job j on j.id = a.job_id
+)
+select
+    s.queue,
+    count(*) filter (where s.status = 'queued') as queued,
+    count(*) filter (where s.status = 'scheduled') as scheduled,
+    count(*) filter (where s.status = 'waiting') as waiting,
+    count(*) filter (where s.status = 'active') as active,
+    count(*) filter (where s.status = 'aborting') as aborting,
+    min(greatest(j.enqueued_at, j.scheduled_at)) filter (where s.status = 'queued') as oldest_queued_at
+from standing s
+join pgwerk.job j on j.id = s.job_id
+where :callbacks::boolean or j.callback_of is null
+group by s.queue
+order by s.queue;
+
+-- name: throughput
+-- Ended jobs for each of the last minutes.
+select
+    date_trunc('minute', f.finished_at) as minute,
+    count(*) filter (where f.status = 'complete') as complete,
+    count(*) filter (where f.status = 'failed') as failed,
+    count(*) filter (where f.status = 'aborted') as aborted
+from unnest(array['complete', 'failed', 'aborted']) s (status)
+cross join lateral (
+    select status, finished_at from pgwerk.finished
+    where finished.status = s.status and finished.finished_at >= now() - :minutes::bigint * interval '1 minute'
+) f
+group by 1
+order by 1;
+
+-- name: server_info
+select
+    current_setting('server_version') as version,
+    pg_database_size(current_database()) as database_bytes,
+    sum(pg_total_relation_size(c.oid))::bigint as schema_bytes
+from pg_class c
+where c.relnamespace = to_regnamespace(:quoted_schema::text) and c.relkind = 'r';
+
+-- name: truncate
+truncate
+    pgwerk.job, pgwerk.ready, pgwerk.blocked, pgwerk.scheduled, pgwerk.waiting, pgwerk.dependency, pgwerk.active,
+    pgwerk.attempt, pgwerk.finished, pgwerk.waiter;
+
+-- name: vacuum
+vacuum (analyze)
+    pgwerk.job, pgwerk.ready, pgwerk.blocked, pgwerk.scheduled, pgwerk.waiting, pgwerk.dependency, pgwerk.active,
+    pgwerk.attempt, pgwerk.finished, pgwerk.waiter, pgwerk.worker, pgwerk.idle;

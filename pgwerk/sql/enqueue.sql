@@ -1,7 +1,8 @@
 -- Where jobs come from.
 
 -- name: enqueue
--- Rows in the caller's order, one answer for each: `fresh` is false where the key was taken.
+-- Rows in the caller's order, one answer for each: `fresh` is false where the key was taken. Nothing at all is written
+-- if a dependency is not known.
 -- Keys are inserted in key order, so that two callers with the same keys wait for each other and never in a ring;
 -- places in the queue are taken in the caller's order, after the job rows (and so after the transaction has its
 -- number: what a worker's cursor has passed can then be told apart from what is still on its way).
@@ -11,40 +12,78 @@ with spec as materialized (
         s.*,
         greatest(s.at, statement_timestamp() + s.delay * interval '1 second') as due
     from rows from (json_to_recordset(:specs::json) as (
-        function text, payload jsonb, queue text, priority smallint, key text, meta jsonb, max_attempts integer,
-        retry_intervals double precision[], timeout double precision, ttl double precision,
-        delay double precision, at timestamptz, waited double precision
+        function text, payload jsonb, queue text, priority smallint, key text, group_key text, meta jsonb,
+        max_attempts integer, retry_intervals double precision[], timeout double precision,
+        heartbeat double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
+        failure_mode text, on_success jsonb, on_failure jsonb, on_stopped jsonb, repeat_remaining integer,
+        repeat_intervals double precision[], depends_on json, delay double precision, at timestamptz,
+        waited double precision
     )) with ordinality as s (
-        function, payload, queue, priority, key, meta, max_attempts,
-        retry_intervals, timeout, ttl, delay, at, waited, place)
+        function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout, heartbeat,
+        ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped, repeat_remaining,
+        repeat_intervals, depends_on, delay, at, waited, place)
+),
+-- A dependency is a job that is there, or another one of this call; of that, whoever holds its key.
+edge as materialized (
+    select
+        s.id as job_id, coalesce(d.on_id, holder.id, other.id) as on_id, d.allow_failure,
+        d.on_id is not null and not exists (select from pgwerk.job j where j.id = d.on_id offset 0) as is_unknown
+    from spec s
+    cross join lateral json_to_recordset(s.depends_on) as d (on_id bigint, on_place bigint, allow_failure boolean)
+    left join spec other on other.place = d.on_place
+    left join pgwerk.job holder on holder.key = other.key
+    where s.depends_on is not null
 ),
 inserted as (
     insert into pgwerk.job (
-        id, function, payload, queue, priority, key, meta, max_attempts, retry_intervals, timeout_secs, ttl,
-        scheduled_at)
+        id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
+        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        repeat_remaining, repeat_intervals, scheduled_at)
     select
-        id, function, payload, queue, priority, key, meta, max_attempts, retry_intervals, timeout, ttl,
-        due
+        id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout,
+        heartbeat, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        repeat_remaining, repeat_intervals, due
     from spec
+    where not exists (select from edge where is_unknown)
     order by key, place
     on conflict (key) where key is not null do nothing
     returning id
 ),
 fresh as materialized (
-    select spec.*, coalesce(spec.due <= statement_timestamp(), true) as is_due
-    from spec join inserted using (id)
+    select
+        s.*,
+        case when s.status = 'queued' then statement_timestamp() + s.ttl * interval '1 second' end as expires_at
+    from (
+        select
+            spec.*,
+            case
+                when spec.depends_on is not null then 'waiting'
+                when spec.due > statement_timestamp() then 'scheduled'
+                else 'queued'
+            end as status
+        from spec join inserted using (id)
+    ) s
     order by place
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, job_id, attempt, expires_at)
-    select queue, priority, id, 1, statement_timestamp() + ttl * interval '1 second'
-    from fresh where is_due order by place
+    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
+    select queue, priority, id, 1, group_key, expires_at
+    from fresh where status = 'queued' order by place
 ),
 set_aside as (
-    insert into pgwerk.scheduled (job_id, due, queue, priority, attempt, ttl)
-    select id, due, queue, priority, 1, ttl from fresh where not is_due
+    insert into pgwerk.scheduled (job_id, due, queue, priority, attempt, group_key, ttl)
+    select id, due, queue, priority, 1, group_key, ttl from fresh where status = 'scheduled'
 ),
-waiting as (
+kept_waiting as (
+    insert into pgwerk.waiting (job_id, queue, priority, group_key, due, ttl, unmet)
+    select fresh.id, queue, priority, group_key, due, ttl, e.edges
+    from fresh join (select job_id, count(*) as edges from edge group by job_id) e on e.job_id = fresh.id
+),
+tied as (
+    insert into pgwerk.dependency (job_id, on_id, allow_failure)
+    select edge.job_id, edge.on_id, edge.allow_failure from edge join fresh on fresh.id = edge.job_id
+),
+watched as (
     insert into pgwerk.waiter (job_id, until)
     select id, statement_timestamp() + waited * interval '1 second' from fresh where waited is not null
 ),
@@ -52,15 +91,17 @@ waiting as (
 -- transaction that notifies takes a lock of the whole server. A transaction of unknown length always notifies.
 called as materialized (
     select pg_notify(:channel, 'ready ' || queue)
-    from (select distinct queue from fresh) q
+    from (select distinct queue from fresh where status <> 'waiting') q
     where :always::boolean or exists (select from pgwerk.idle)
 )
 select
     spec.id,
     fresh.id is not null as fresh,
-    not fresh.is_due as is_scheduled,
+    fresh.status,
     spec.due as scheduled_at,
     statement_timestamp() as enqueued_at,
+    fresh.expires_at,
+    (select array_agg(distinct on_id) from edge where is_unknown) as unknown,
     (select count(*) from called) as calls
 from spec left join fresh using (id)
 order by spec.place;

@@ -1,38 +1,100 @@
 -- The worker's conversation: claim what there is room for, settle (ending.sql) what has finished.
 
 -- name: claim
--- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`. Whoever holds an
--- entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a settle follows need
--- not flush by itself: it is on disk before that one's answer.
+-- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`, `span` of them in all.
+-- Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
+-- settle follows need not flush by itself: it is on disk before that one's answer.
+--
+-- Of a group only the best entry of a queue may be taken, and only while nothing of the group is active; the unique
+-- index has the last word. What cannot be taken is parked in `blocked`, if what stands in its way can be held: whoever
+-- wants to remove that waits for us then, and frees what was parked. What cannot be held is on the move; the entry
+-- stays where it is and is looked at again.
 with candidate as materialized (
-    select c.*
+    select
+        c.*,
+        case when c.group_key is not null then (
+            select b.job_id from pgwerk.ready b
+            where b.group_key = c.group_key and b.queue = c.queue
+            order by b.priority desc, b.job_id limit 1
+        ) end as best_id
     from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
     cross join lateral (
-        select r.queue, r.priority, r.seq, r.job_id, r.attempt, r.expires_at
+        select r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
         from pgwerk.ready r
         where r.queue = l.queue and r.priority = l.priority and r.seq >= l.low and r.seq < l.high
         order by r.seq
-        limit :room::bigint
+        limit :span::bigint
         for update skip locked
     ) c
     where exists (select from pgwerk.worker w where w.id = :worker_id::bigint and w.state = 'alive')
-    limit :room::bigint
+    limit :span::bigint
+),
+asked as materialized (
+    select
+        c.*,
+        j.function, j.payload, j.max_attempts, j.attempts_before, j.retry_intervals, j.timeout_secs, j.heartbeat_secs,
+        j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, j.callback_of,
+        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null or j.repeat_remaining > 0
+            or j.result_ttl is not null or j.failure_ttl is not null or j.failure_mode is not null as has_sequel,
+        c.group_key is null or (
+            c.best_id = c.job_id
+            and not exists (select from pgwerk.active a where a.group_key = c.group_key offset 0)
+            and not exists (
+                select from (
+                    select b.priority, b.job_id from pgwerk.blocked b
+                    where b.group_key = c.group_key and b.queue = c.queue
+                    order by b.priority desc, b.job_id limit 1
+                ) b
+                where b.priority > c.priority or (b.priority = c.priority and b.job_id < c.job_id)
+                offset 0
+            )
+        ) as is_free
+    from candidate c
+    left join lateral (select * from pgwerk.job where id = c.job_id offset 0) j on true
 ),
 taken as (
-    insert into pgwerk.active (job_id, worker_id, claim_no, attempt)
-    select job_id, :worker_id::bigint, :claim_no::bigint, attempt from candidate
+    insert into pgwerk.active (job_id, worker_id, claim_no, attempt, group_key, expires_at, stale_at)
+    select
+        job_id, :worker_id::bigint, :claim_no::bigint, attempt, group_key, expires_at,
+        case when heartbeat_secs > 0 then now() + greatest(2 * heartbeat_secs, 10) * interval '1 second' end
+    from (select * from asked where is_free limit :room::bigint) a
+    order by group_key, job_id
+    on conflict do nothing
+    returning job_id
+),
+left_over as materialized (
+    select * from asked where group_key is not null and job_id not in (select job_id from taken)
+),
+parked as (
+    insert into pgwerk.blocked (job_id, group_key, queue, priority, attempt, expires_at)
+    select o.job_id, o.group_key, o.queue, o.priority, o.attempt, o.expires_at
+    from left_over o
+    left join lateral (
+        select true as held from pgwerk.active where group_key = o.group_key for key share skip locked
+    ) a on true
+    left join lateral (
+        select true as held from pgwerk.ready
+        where job_id = o.best_id and job_id <> o.job_id for key share skip locked
+    ) b on true
+    where a.held or b.held or o.group_key in (select group_key from asked where job_id in (select job_id from taken))
+    returning job_id
 ),
 gone as (
-    delete from pgwerk.ready where job_id = any (array(select job_id from candidate))
+    delete from pgwerk.ready
+    where job_id = any (array(select job_id from taken union all select job_id from parked))
 )
 select
-    c.job_id, c.attempt, c.expires_at < now() as is_expired,
-    j.function, j.payload, j.max_attempts, j.retry_intervals, j.timeout_secs,
-    c.queue, c.priority, c.seq,
-    j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, now() as started_at,
+    a.job_id, a.attempt, a.expires_at < now() as is_expired,
+    a.function, a.payload, a.max_attempts, a.attempts_before, a.retry_intervals, a.timeout_secs, a.heartbeat_secs,
+    a.queue, a.priority, a.seq, a.group_key,
+    a.key, a.meta, a.ttl, a.scheduled_at, a.enqueued_at, now() as started_at, a.callback_of, a.has_sequel,
+    case
+        when a.job_id in (select job_id from taken) then 'taken'
+        when a.job_id in (select job_id from parked) then 'parked'
+        else 'left'
+    end as fate,
     case when :is_followed::boolean then set_config('synchronous_commit', 'off', true) end as durability
-from candidate c
-left join lateral (select * from pgwerk.job where id = c.job_id offset 0) j on true;
+from asked a;
 
 -- name: look
 -- What a claim cannot see: entries of a priority that no lane is for.

@@ -7,8 +7,24 @@ select
     exists (
         select from pgwerk.active a
         where not exists (select from pgwerk.worker w where w.id = a.worker_id and w.state = 'alive')
-    ) as rescue,
-    exists (select from pgwerk.ready where expires_at < now()) as expire,
+    ) or exists (select from pgwerk.active where stale_at < now()) as rescue,
+    exists (select from pgwerk.ready where expires_at < now())
+        or exists (select from pgwerk.blocked where expires_at < now()) as expire,
+    exists (select from pgwerk.waiting where is_watched) as watch,
+    exists (select from pgwerk.waiting where doom is not null) as doom,
+    exists (select from pgwerk.blocked) as free,
+    exists (select from pgwerk.finished where expires_at < now())
+        or exists (
+            select from pgwerk.finished
+            where status = 'complete' and finished_at >= to_timestamp(:since::double precision)
+                and finished_at < now() - :result_ttl::double precision * interval '1 second')
+        or exists (
+            select from pgwerk.finished
+            where status = 'failed' and finished_at < now() - :failure_ttl::double precision * interval '1 second')
+        or exists (
+            select from pgwerk.finished
+            where status = 'aborted' and finished_at < now() - :failure_ttl::double precision * interval '1 second')
+        as forget,
     exists (select from pgwerk.worker where ended_at < now() - interval '1 day')
         or exists (select from pgwerk.waiter where until < now()) as tidy;
 
@@ -23,11 +39,11 @@ with due as materialized (
 ),
 gone as (
     delete from pgwerk.scheduled where job_id = any (array(select job_id from due))
-    returning job_id, due, queue, priority, attempt, ttl
+    returning job_id, due, queue, priority, attempt, group_key, ttl
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, expires_at)
-    select queue, priority, pgwerk.front_seq(), job_id, attempt, due + ttl * interval '1 second'
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+    select queue, priority, pgwerk.front_seq(), job_id, attempt, group_key, due + ttl * interval '1 second'
     from gone order by due, job_id
 ),
 calls as materialized (
@@ -37,23 +53,152 @@ calls as materialized (
 select count(*) as promoted, (select count(*) from calls) as calls from gone;
 
 -- name: lost
--- Jobs held by workers that are not alive.
+-- Jobs held by workers that are not alive, and attempts whose own sign of life (`_heartbeat`) has stopped.
 select
-    a.job_id, a.worker_id, a.claim_no, a.attempt, w.name as worker_name, j.max_attempts
+    a.job_id, a.worker_id, a.claim_no, a.attempt, a.is_aborting, w.state is not distinct from 'alive' as is_stale,
+    w.name as worker_name, j.max_attempts, j.attempts_before, j.heartbeat_secs
 from pgwerk.active a
 left join pgwerk.worker w on w.id = a.worker_id
-left join lateral (select max_attempts from pgwerk.job where id = a.job_id offset 0) j on true
-where w.state is distinct from 'alive'
+left join lateral (
+    select max_attempts, attempts_before, heartbeat_secs from pgwerk.job where id = a.job_id offset 0
+) j on true
+where w.state is distinct from 'alive' or a.stale_at < now()
 order by a.job_id
 limit :batch::bigint;
 
 -- name: expired
-select r.job_id, j.ttl
-from pgwerk.ready r
-left join lateral (select ttl from pgwerk.job where id = r.job_id offset 0) j on true
-where r.expires_at < now()
-order by r.expires_at
+select e.job_id, j.ttl
+from (
+    (select job_id, expires_at from pgwerk.ready where expires_at < now() order by expires_at limit :batch::bigint)
+    union all
+    (select job_id, expires_at from pgwerk.blocked where expires_at < now() order by expires_at limit :batch::bigint)
+) e
+left join lateral (select ttl from pgwerk.job where id = e.job_id offset 0) j on true
 limit :batch::bigint;
+
+-- name: watch
+-- Edges of which a job has ended unseen: the one that ended it could not see the edge yet, nor the one who tied it that
+-- end. Rows from above `after`, and how far this look came. A row is watched until every transaction that ran at the
+-- first look has ended.
+with seen as materialized (
+    select job_id, watch from pgwerk.waiting
+    where is_watched and job_id > :after::bigint
+    order by job_id limit :batch::bigint for update skip locked
+),
+noted as (
+    update pgwerk.waiting
+    set watch = coalesce(watch, pg_snapshot_xmax(pg_current_snapshot())),
+        is_watched = watch is null or watch > pg_snapshot_xmin(pg_current_snapshot())
+    where job_id = any (array(
+        select job_id from seen where watch is null or watch <= pg_snapshot_xmin(pg_current_snapshot())))
+)
+select
+    coalesce(max(s.job_id), 0) as reached,
+    coalesce(
+        array_agg(distinct d.on_id) filter (
+            where not d.is_met and (
+                exists (select from pgwerk.finished f where f.job_id = d.on_id offset 0)
+                or not exists (select from pgwerk.job j where j.id = d.on_id offset 0))),
+        '{}'
+    ) as ended
+from seen s
+left join lateral (select on_id, is_met from pgwerk.dependency where job_id = s.job_id offset 0) d on true;
+
+-- name: doomed
+select job_id, doom from pgwerk.waiting where doom is not null order by job_id limit :batch::bigint;
+
+-- name: stranded
+-- Jobs that are blocked by nothing. There should be none: what blocks them frees them. Groups from above `after`.
+with recursive g as (
+    (select group_key, 1 as place from pgwerk.blocked where group_key > :after::text order by group_key limit 1)
+    union all
+    select
+        (
+            select b.group_key from pgwerk.blocked b
+            where b.group_key > g.group_key order by b.group_key limit 1
+        ),
+        g.place + 1
+    from g where g.group_key is not null and g.place < :batch::bigint
+)
+select
+    max(g.group_key) as reached,
+    coalesce(array_agg(b.job_id) filter (where b.job_id is not null), '{}') as stranded
+from g
+left join lateral (
+    select job_id from pgwerk.blocked
+    where group_key = g.group_key
+        and not exists (select from pgwerk.active a where a.group_key = g.group_key offset 0)
+        and not exists (select from pgwerk.ready r where r.group_key = g.group_key offset 0)
+    order by queue, priority desc, job_id limit 1
+) b on true
+where g.group_key is not null;
+
+-- name: outdated
+-- Ended jobs whose own time is over. A row stays until its callbacks have ended and whoever waits for it has read it.
+select f.job_id
+from pgwerk.finished f
+where f.expires_at < now()
+    and not exists (select from pgwerk.waiter w where w.job_id = f.job_id and w.until > now() offset 0)
+    and not exists (
+        select from pgwerk.job c
+        where c.callback_of = f.job_id
+            and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
+        offset 0
+    )
+order by f.expires_at
+limit :batch::bigint;
+
+-- name: outlived
+-- Ended jobs that said nothing of how long they are to be kept, older than the app keeps them. What ended before
+-- `since` is known to be gone.
+select f.job_id, extract(epoch from f.finished_at)::double precision as finished_at
+from pgwerk.finished f
+where f.status = :status::text and f.finished_at >= to_timestamp(:since::double precision)
+    and f.finished_at < now() - :seconds::double precision * interval '1 second'
+    and f.expires_at is null
+    and not exists (select from pgwerk.waiter w where w.job_id = f.job_id and w.until > now() offset 0)
+    and not exists (
+        select from pgwerk.job c
+        where c.callback_of = f.job_id
+            and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
+        offset 0
+    )
+order by f.finished_at
+limit :batch::bigint;
+
+-- name: forget
+-- Everything about these ended jobs and their callbacks, but for what somebody has in hand just now.
+with chosen as materialized (
+    select job_id from pgwerk.finished
+    where job_id = any (:ids::bigint[])
+        and not exists (select from pgwerk.waiter w where w.job_id = finished.job_id and w.until > now() offset 0)
+        and not exists (
+            select from pgwerk.job c
+            where c.callback_of = finished.job_id
+                and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
+            offset 0
+        )
+    for update skip locked
+),
+kin as materialized (
+    select job_id from chosen
+    union
+    select c.id from chosen
+    cross join lateral (select id from pgwerk.job where callback_of = chosen.job_id offset 0) c
+),
+ends as (
+    delete from pgwerk.finished where job_id = any (array(select job_id from kin))
+),
+attempts as (
+    delete from pgwerk.attempt where job_id = any (array(select job_id from kin))
+),
+edges as (
+    delete from pgwerk.dependency where job_id = any (array(select job_id from kin))
+),
+jobs as (
+    delete from pgwerk.job where id = any (array(select job_id from kin))
+)
+select job_id from chosen;
 
 -- name: forget_workers
 delete from pgwerk.worker where id in (

@@ -44,3 +44,19 @@ on conflict do nothing;
 
 -- name: withdraw_idle
 delete from pgwerk.idle where worker_id = :worker_id::bigint;
+
+-- name: touch
+-- Renews the signs of life of attempts that promised some. The answer names those that are still ours.
+with sign as materialized (
+    select * from json_to_recordset(:signs::json) as s (job_id bigint, claim_no bigint, heartbeat double precision)
+)
+update pgwerk.active a
+set touched_at = now(), stale_at = now() + greatest(2 * s.heartbeat, 10) * interval '1 second'
+from sign s
+where a.job_id = any (array(select job_id from sign))
+    and a.job_id = s.job_id and a.claim_no = s.claim_no and a.worker_id = :worker_id::bigint
+returning a.job_id;
+
+-- name: aborting
+-- Which of our jobs somebody wants to end.
+select job_id from pgwerk.active where worker_id = :worker_id::bigint and is_aborting;

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgwerk.store.catalogue import Catalogue, every, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgwerk.wire import Call, Row
 
@@ -14,15 +14,56 @@ class ControlStore(Catalogue):
     def get_jobs(self, ids: Sequence[int]) -> Call[list[Row]]:
         return self._call("get_jobs", every, ids=list(ids))
 
-    def list_jobs(
-        self, *, queue: str | None, status: str | None, function: str | None, key: str | None,
-        before: int | None, limit: int, offset: int,
-    ) -> Call[list[Row]]:  # fmt: skip
-        filters = {"queue": queue, "status": status, "function": function, "key": key}
-        return self._call("list_jobs", every, before=before, limit=limit, offset=offset, **filters)
+    def list_jobs(self, **values: Any) -> Call[list[Row]]:
+        return self._call("list_jobs", every, **values)
 
     def executions(self, job_id: int) -> Call[list[Row]]:
         return self._call("executions", every, job_id=job_id)
+
+    def dependencies(self, job_id: int) -> Call[list[tuple[int, bool]]]:
+        return self._call(
+            "dependencies", lambda rows: [(row["on_id"], row["allow_failure"]) for row in rows], job_id=job_id
+        )
+
+    def find_key(self, key: str) -> Call[int | None]:
+        return self._call("find_key", lambda rows: rows[0]["id"] if rows else None, key=key)
+
+    def update(self, job_id: int, change: Mapping[str, Any]) -> Call[bool]:
+        return self._call("update", bool, job_id=job_id, channel=self.channel, **change)
+
+    def requeue(self, ids: Sequence[int]) -> Call[list[Row]]:
+        return self._call("requeue", every, ids=list(ids), channel=self.channel)
+
+    def abort(self, job_id: int) -> Call[bool]:
+        return self._call("abort", bool, job_id=job_id, channel=self.channel)
+
+    def touch(self, job_id: int) -> Call[bool]:
+        return self._call("touch_job", bool, job_id=job_id)
+
+    def let_go(self, ids: Sequence[int]) -> Call[list[Row]]:
+        return self._call("let_go", every, ids=list(ids))
+
+    def ended_before(self, status: str, seconds: float, batch: int) -> Call[list[int]]:
+        values = {"status": status, "seconds": seconds, "batch": batch}
+        return self._call("ended_before", lambda rows: [row["job_id"] for row in rows], **values)
+
+    def list_workers(self, worker_id: int | None) -> Call[list[Row]]:
+        return self._call("list_workers", every, worker_id=worker_id)
+
+    def queue_stats(self, *, callbacks: bool) -> Call[list[Row]]:
+        return self._call("queue_stats", every, callbacks=callbacks)
+
+    def throughput(self, minutes: int) -> Call[list[Row]]:
+        return self._call("throughput", every, minutes=minutes)
+
+    def server_info(self) -> Call[Row]:
+        return self._call("server_info", lambda rows: rows[0], quoted_schema=f'"{self.schema}"')
+
+    def vacuum(self) -> Call[None]:
+        return self._call("vacuum", nothing)
+
+    def truncate(self) -> Call[None]:
+        return self._call("truncate", nothing)
 
     def is_pending(self, job_id: int) -> Call[bool]:
         return self._call("is_pending", lambda rows: bool(rows[0]["is_pending"]), job_id=job_id)

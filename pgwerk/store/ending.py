@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgwerk.store.catalogue import Catalogue, as_json
@@ -11,25 +12,72 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call, Row
 
 
+@dataclass(slots=True)
+class Ended:
+    """What a transaction that ends attempts has done."""
+
+    found: set[int] = field(default_factory=set)
+    """The jobs that were still where their outcomes said."""
+
+    readied: int = 0
+    """Other jobs that may run now, or at their time: callbacks, next runs, dependents, the next of a group."""
+
+    promoted: dict[int, str] = field(default_factory=dict)
+    """Jobs that wait for no other any more, and what they are now."""
+
+    doomed: dict[int, str] = field(default_factory=dict)
+    """Jobs that will never run, and why: they are to be ended next."""
+
+    def __or__(self, other: Ended) -> Ended:
+        return Ended(
+            self.found | other.found,
+            self.readied + other.readied,
+            self.promoted | other.promoted,
+            self.doomed | other.doomed,
+        )
+
+
 class EndingStore(Catalogue):
-    def end(self, outcomes: Sequence[Outcome]) -> list[Call[set[int]]]:
-        """What ends these attempts: a statement for the jobs that end with them, another for those that come back,
-        each only where there are some. The answers: the jobs that were still where the outcome said.
+    def end(self, outcomes: Sequence[Outcome]) -> list[Call[Ended]]:
+        """What ends these attempts, to be said in one transaction: a statement for the jobs that end with them, another
+        for those that come back, each only where there are some; and then what frees those who waited for them.
         """
         back = [outcome for outcome in outcomes if outcome.returns]
         ended = [outcome for outcome in outcomes if not outcome.returns] if back else outcomes
-        pairs = (("settle", ended), ("send_back", back))
-        return [self._end(statement, some) for statement, some in pairs if some]
+        calls = [self._end(statement, some) for statement, some in (("settle", ended), ("send_back", back)) if some]
+        if grouped := [outcome.job_id for outcome in outcomes if outcome.is_grouped]:
+            calls.append(self.free(grouped))
+        if ended:
+            calls.append(self.release([outcome.job_id for outcome in ended]))
+        return calls
 
-    def _end(self, statement: str, outcomes: Iterable[Outcome]) -> Call[set[int]]:
+    def free(self, ids: Sequence[int]) -> Call[Ended]:
+        """For jobs that have left `active` or `ready`: the next of their groups."""
+        return self._call("free", _freed, ids=list(ids), channel=self.channel)
+
+    def release(self, ids: Sequence[int]) -> Call[Ended]:
+        """For jobs that may have ended: those that depend on them."""
+        return self._call("release", _released, ids=sorted(ids), channel=self.channel)
+
+    def _end(self, statement: str, outcomes: Iterable[Outcome]) -> Call[Ended]:
         """In the order of the jobs, so that those who end the same ones wait for each other and never in a ring."""
         rows = as_json([outcome.wire() for outcome in sorted(outcomes, key=_job)])
-        return self._call(statement, _ids, outcomes=rows, channel=self.channel)
+        return self._call(statement, _ended, outcomes=rows, channel=self.channel)
 
 
 def _job(outcome: Outcome) -> int:
     return outcome.job_id
 
 
-def _ids(rows: list[Row]) -> set[int]:
-    return {row["job_id"] for row in rows}
+def _ended(rows: list[Row]) -> Ended:
+    return Ended({row["job_id"] for row in rows}, rows[0].get("follow", 0) if rows else 0)
+
+
+def _freed(rows: list[Row]) -> Ended:
+    return Ended(readied=len(rows))
+
+
+def _released(rows: list[Row]) -> Ended:
+    doomed = {row["job_id"]: row["doom"] for row in rows if row["doom"] is not None}
+    promoted = {row["job_id"]: row["status"] for row in rows if row["status"] is not None}
+    return Ended(readied=len(promoted), promoted=promoted, doomed=doomed)

@@ -16,9 +16,12 @@ class Inserted(NamedTuple):
     fresh: bool
     """False: the key was taken, nothing was written."""
 
-    is_scheduled: bool
+    status: str | None
     scheduled_at: datetime | None
     enqueued_at: datetime
+    expires_at: datetime | None
+    unknown: list[int] | None
+    """Dependencies that do not exist: nothing at all was written."""
 
 
 class EnqueueStore(Catalogue):

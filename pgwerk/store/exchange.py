@@ -30,7 +30,9 @@ class Gap(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """In the order of the statement's columns: this is the one answer whose reading is worth saving on."""
+    """A candidate that a claim has looked at. In the order of the statement's columns: this is the one answer whose
+    reading is worth saving on.
+    """
 
     job_id: int
     attempt: int
@@ -40,17 +42,27 @@ class Claimed(NamedTuple):
 
     payload: bytes | None
     max_attempts: int | None
+    attempts_before: int | None
     retry_intervals: list[float] | None
     timeout_secs: float | None
+    heartbeat_secs: float | None
     queue: str
     priority: int
     seq: int
+    group_key: str | None
     key: str | None
     meta: bytes | None
     ttl: float | None
     scheduled_at: datetime | None
     enqueued_at: datetime | None
     started_at: datetime
+    callback_of: int | None
+    has_sequel: bool | None
+    """Something follows its end: a callback, another run, a lifetime of its own."""
+
+    fate: str
+    """`taken`, or what became of a job whose group is busy: `parked`, or `left` where it was."""
+
     durability: str | None
     """Of no use here: the column is there for what it sets."""
 
@@ -72,9 +84,18 @@ class Orphan(NamedTuple):
 
 class ExchangeStore(Catalogue):
     def claim(
-        self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool
+        self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool, span: int = 0
     ) -> Call[list[Claimed]]:
-        values = {"worker_id": worker_id, "claim_no": claim_no, "room": room, "is_followed": is_followed}
+        """Of `span` entries at most (of `room`, if that is more) those that may run, `room` at most; what else was
+        looked at comes with them.
+        """
+        values = {
+            "worker_id": worker_id,
+            "claim_no": claim_no,
+            "room": room,
+            "span": max(room, span),
+            "is_followed": is_followed,
+        }
         call = self._call("claim", every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
         return replace(call, make=Claimed._make)
 

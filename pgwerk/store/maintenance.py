@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pgwerk.store.catalogue import Catalogue, nothing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgwerk.wire import Call, Row
 
 BATCH = 500
@@ -15,6 +17,10 @@ class Duties(NamedTuple):
 
     rescue: bool
     expire: bool
+    watch: bool
+    doom: bool
+    free: bool
+    forget: bool
     tidy: bool
 
 
@@ -23,8 +29,14 @@ class Lost(NamedTuple):
     worker_id: int
     claim_no: int
     attempt: int
+    is_aborting: bool
+    is_stale: bool
+    """Its worker lives; the job's own sign of life has stopped."""
+
     worker_name: str | None
     max_attempts: int | None
+    attempts_before: int | None
+    heartbeat_secs: float | None
 
 
 class Expired(NamedTuple):
@@ -32,9 +44,29 @@ class Expired(NamedTuple):
     ttl: float | None
 
 
+class Watched(NamedTuple):
+    reached: int
+    """The last row of this look; 0: there was none."""
+
+    ended: list[int]
+
+
+class Stranded(NamedTuple):
+    reached: str | None
+    stranded: list[int]
+
+
+class Outlived(NamedTuple):
+    job_id: int
+    finished_at: float
+
+
 class MaintenanceStore(Catalogue):
-    def duties(self) -> Call[Duties]:
-        return self._call("duties", lambda rows: Duties(**rows[0]))
+    def duties(
+        self, result_ttl: float | None = None, failure_ttl: float | None = None, since: float = 0.0
+    ) -> Call[Duties]:
+        values = {"result_ttl": result_ttl, "failure_ttl": failure_ttl, "since": since}
+        return self._call("duties", lambda rows: Duties(**rows[0]), **values)
 
     def promote(self, due_from: float) -> Call[int]:
         """How many became ready; fewer than a batch: all that were due."""
@@ -46,11 +78,35 @@ class MaintenanceStore(Catalogue):
     def expired(self) -> Call[list[Expired]]:
         return self._call("expired", lambda rows: [Expired(**row) for row in rows], batch=BATCH)
 
+    def watch(self, after: int) -> Call[Watched]:
+        return self._call("watch", lambda rows: Watched(**rows[0]), after=after, batch=BATCH)
+
+    def doomed(self) -> Call[dict[int, str]]:
+        return self._call("doomed", lambda rows: {row["job_id"]: row["doom"] for row in rows}, batch=BATCH)
+
+    def stranded(self, after: str) -> Call[Stranded]:
+        return self._call("stranded", lambda rows: Stranded(**rows[0]), after=after, batch=BATCH)
+
+    def outdated(self) -> Call[list[int]]:
+        return self._call("outdated", _ids, batch=BATCH)
+
+    def outlived(self, status: str, seconds: float, since: float) -> Call[list[Outlived]]:
+        values = {"status": status, "seconds": seconds, "since": since, "batch": BATCH}
+        return self._call("outlived", lambda rows: [Outlived(**row) for row in rows], **values)
+
+    def forget(self, ids: Sequence[int]) -> Call[list[int]]:
+        """Those that are gone; what somebody still needs or has in hand stays."""
+        return self._call("forget", _ids, ids=list(ids))
+
     def forget_workers(self) -> Call[None]:
         return self._call("forget_workers", nothing, batch=BATCH)
 
     def forget_waiters(self) -> Call[None]:
         return self._call("forget_waiters", nothing, batch=BATCH)
+
+
+def _ids(rows: list[Row]) -> list[int]:
+    return [row["job_id"] for row in rows]
 
 
 def _promoted(rows: list[Row]) -> int:

@@ -26,6 +26,15 @@ class Beat(NamedTuple):
     others: list[Pulse]
 
 
+class Sign(NamedTuple):
+    """Of life, of an attempt."""
+
+    job_id: int
+    claim_no: int
+    heartbeat: float
+    """Seconds; missing for twice that, the attempt counts as lost."""
+
+
 class WorkerStore(Catalogue):
     def register(self, name: str, kind: str, queues: Sequence[str], concurrency: int, patience: float) -> Call[int]:
         values = {"name": name, "kind": kind, "queues": as_json(queues), "concurrency": concurrency}
@@ -41,6 +50,14 @@ class WorkerStore(Catalogue):
     def stop(self, worker_id: int) -> Call[None]:
         return self._call("stop_worker", nothing, worker_id=worker_id)
 
+    def touch(self, worker_id: int, signs: Sequence[Sign]) -> Call[set[int]]:
+        """Those of the jobs that are still ours."""
+        rows = as_json([sign._asdict() for sign in signs])
+        return self._call("touch", _ids, worker_id=worker_id, signs=rows)
+
+    def aborting(self, worker_id: int) -> Call[set[int]]:
+        return self._call("aborting", _ids, worker_id=worker_id)
+
     def announce_idle(self, worker_id: int) -> Call[None]:
         return self._call("announce_idle", nothing, worker_id=worker_id)
 
@@ -55,3 +72,7 @@ def _beat(rows: list[Row]) -> Beat:
 
 def _name(rows: list[Row]) -> str | None:
     return rows[0]["name"] if rows else None
+
+
+def _ids(rows: list[Row]) -> set[int]:
+    return {row["job_id"] for row in rows}

@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgwerk import events
-from pgwerk.context import Context
-from pgwerk.errors import HandlerNotFound, NotSerializable
-from pgwerk.execution import Attempt, Outcome, Verdict, decide, described, expired
-from pgwerk.handlers import find
-from pgwerk.job import Job, JobStatus
+from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
+from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
+from pgwerk.store.workers import Sign
+from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pgwerk.store.exchange import Claimed
-    from pgwerk.worker.executors.aio import AioExecutor
-    from pgwerk.worker.worker import AsyncWorker
+    from pgwerk.wire import Row
+    from pgwerk.worker.executors.work import Executor
+    from pgwerk.worker.worker import Worker
+
+_TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
 
 
 @dataclass(slots=True)
 class Running:
-    row: Claimed
+    work: Work
     claim_no: int
     claimed_at: float
     task: asyncio.Task[None] | None = None
-    is_interrupted: bool = False
+    sign_at: float | None = None
+    """When its next sign of life is due; None: it promised none."""
+
+    verdict: Verdict | None = None
+    """How it is to end, where that was decided from outside: interrupted, aborted, or lost to somebody else."""
+
+    @property
+    def row(self) -> Claimed:
+        return self.work.row
+
+
+class End(NamedTuple):
+    verdict: Verdict
+    result: bytes | None = None
+    error: str | None = None
+    exception: BaseException | None = None
 
 
 class Attempts:
-    """Of one life of a worker. `on_end` hears of every slot that became free and every outcome that is there."""
+    """Of one life of a worker. `on_end` hears of every slot that became free and every outcome that is there,
+    `on_touch` of every handler that gives a sign of life by itself.
+    """
 
-    def __init__(self, worker: AsyncWorker, worker_id: int, executor: AioExecutor, on_end: Callable[[], None]) -> None:
-        self._worker, self._worker_id, self._executor, self._on_end = worker, worker_id, executor, on_end
+    def __init__(
+        self, worker: Worker, worker_id: int, executor: Executor, on_end: Callable[[], None],
+        on_touch: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._worker, self._worker_id, self._executor = worker, worker_id, executor
+        self._on_end, self._on_touch = on_end, on_touch
+        self._loop = asyncio.get_running_loop()
         self._running: dict[int, Running] = {}
         self._ahead: dict[int, Running] = {}
         self._stuck = 0
@@ -64,6 +89,12 @@ class Attempts:
     def has_outcomes(self) -> bool:
         return bool(self._outcomes)
 
+    @property
+    def sign_in(self) -> float | None:
+        """Seconds until a sign of life is due; None where none was promised."""
+        due = [each.sign_at for each in self._running.values() if each.sign_at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
     def known(self) -> set[int]:
         """Jobs of which something is still to come."""
         return self._running.keys() | self._ahead.keys() | {outcome.job_id for outcome in self._outcomes}
@@ -76,15 +107,16 @@ class Attempts:
         """They could not be stored yet."""
         self._outcomes[:0] = outcomes
 
-    def start(self, row: Claimed, claim_no: int) -> None:
+    def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         if not self._is_known(row, claim_no):
-            self._ahead[row.job_id] = Running(row, claim_no, time.monotonic())
+            self._ahead[row.job_id] = Running(Work(row, self._worker_id, subject), claim_no, time.monotonic())
             self._launch()
 
-    def decline(self, row: Claimed, claim_no: int) -> None:
+    def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         """It was claimed when the worker was told to stop."""
         if not self._is_known(row, claim_no):
-            self._outcomes.append(self._outcome(Running(row, claim_no, 0), Verdict.UNSTARTED, None, None))
+            running = Running(Work(row, self._worker_id, subject), claim_no, 0)
+            self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED)))
 
     def _is_known(self, row: Claimed, claim_no: int) -> bool:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
@@ -93,7 +125,7 @@ class Attempts:
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
         if known is None:
             return False
-        known.row, known.claim_no = row, claim_no
+        known.work, known.claim_no = replace(known.work, row=row), claim_no
         return True
 
     def _launch(self) -> None:
@@ -101,26 +133,47 @@ class Attempts:
         while self._ahead and len(self._running) + self._stuck < self._worker.config.concurrency:
             job_id = next(iter(self._ahead))
             running = self._running[job_id] = self._ahead.pop(job_id)
+            if running.row.heartbeat_secs is not None:
+                running.sign_at = time.monotonic() + running.row.heartbeat_secs
             running.task = asyncio.create_task(self._run(running))
 
     def hand_back(self) -> None:
         """What has not started goes back, without using up an attempt."""
         waiting, self._ahead = self._ahead, {}
-        self._outcomes += [self._outcome(each, Verdict.UNSTARTED, None, None) for each in waiting.values()]
+        self._outcomes += [self._outcome(each, End(Verdict.UNSTARTED)) for each in waiting.values()]
         self.pace.broken()
 
     def interrupt(self) -> None:
         """Cancels what runs; it goes back to the queue without using up the attempt."""
         self.hand_back()
         for running in self._running.values():
-            running.is_interrupted = True
-            if running.task is not None:
-                running.task.cancel()
+            _end_from_outside(running, Verdict.INTERRUPTED)
 
     def abandon(self) -> None:
         """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
-        for running in [each for each in self._running.values() if each.is_interrupted]:
-            self._end(running, Verdict.INTERRUPTED, None, None)
+        for running in [each for each in self._running.values() if each.verdict is Verdict.INTERRUPTED]:
+            self._end(running, End(Verdict.INTERRUPTED))
+
+    def abort(self, ids: Collection[int]) -> None:
+        """Somebody wants these to end for good."""
+        for job_id in self._running.keys() & set(ids):
+            _end_from_outside(self._running[job_id], Verdict.ABORTED)
+
+    def lose(self, job_id: int, claim_no: int) -> None:
+        """The attempt was taken from us: it ends, and nothing of it is stored."""
+        running = self._running.get(job_id)
+        if running is not None and running.claim_no == claim_no:
+            _end_from_outside(running, Verdict.LOST)
+
+    def due_signs(self) -> list[Sign]:
+        """Signs of life to be given now; the next ones are due a heartbeat later."""
+        now, signs = time.monotonic(), []
+        for job_id, running in self._running.items():
+            if running.sign_at is not None and running.sign_at <= now:
+                heartbeat = running.row.heartbeat_secs or 0.0
+                running.sign_at = now + heartbeat
+                signs.append(Sign(job_id, running.claim_no, heartbeat))
+        return signs
 
     def refused(self, outcome: Outcome, error: str) -> None:
         """The server would not store it: the attempt fails with the server's words. If it would not store that
@@ -135,71 +188,69 @@ class Attempts:
             )
 
     async def _run(self, running: Running) -> None:
-        verdict, result, error = await self._attempt(running)
+        end = await self._attempt(running)
         if self._running.get(running.row.job_id) is running:
-            self._end(running, verdict, result, error)
+            self._end(running, end)
 
-    def _end(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> None:
+    def _end(self, running: Running, end: End) -> None:
         del self._running[running.row.job_id]
-        self._outcomes.append(self._outcome(running, verdict, result, error))
+        if end.verdict is Verdict.LOST:
+            events.emit(events.ClaimLost(running.row.job_id))
+        else:
+            self._outcomes.append(self._outcome(running, end))
         self.pace.count()
         self._launch()
         self._on_end()
 
-    async def _attempt(self, running: Running) -> tuple[Verdict, bytes | None, str | None]:
-        """Whatever a handler throws, also at the event loop, ends this attempt alone."""
+    async def _attempt(self, running: Running) -> End:
         if running.row.is_expired:
-            return Verdict.EXPIRED, None, expired(running.row.ttl)
+            return End(Verdict.EXPIRED, error=expired(running.row.ttl))
+        if not self._worker.hooks:
+            return await self._perform(running)
+        context = context_of(running.work, self._worker.app, self._worker, partial(self._touch, running))
+        await self._worker.hooks.starts(context)
+        end = await self._perform(running)
+        context.exception = end.exception
+        with contextlib.suppress(asyncio.CancelledError):  # the attempt has ended, however long its hooks take
+            if end.exception is not None:
+                await self._worker.hooks.raised(context)
+            await self._worker.hooks.ended(context)
+        return end
+
+    async def _perform(self, running: Running) -> End:
+        """Whatever a handler throws, also at the event loop, ends this attempt alone."""
         try:
-            return Verdict.RETURNED, await self._result(running), None
-        except (HandlerNotFound, NotSerializable) as error:
-            return Verdict.RAISED, None, str(error)
+            touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
+            return End(Verdict.RETURNED, await self._executor.run(running.work, touch, on_stuck))
+        except Reported as report:
+            return _end_of(running, report.text, report.error)
+        except _TELLS_ALL as error:
+            return _end_of(running, str(error), error)
         except BaseException as error:  # noqa: BLE001 - an attempt's error, whatever it is
-            if isinstance(error, asyncio.CancelledError) and running.is_interrupted:
-                return Verdict.INTERRUPTED, None, None
-            return Verdict.RAISED, None, described(error)
+            return _end_of(running, described(error), error)
 
-    async def _result(self, running: Running) -> bytes | None:
-        row, serializer = running.row, self._worker.app.serializer
-        if row.function is None or row.payload is None:
-            raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
-        handler, payload = find(row.function), serializer.loads(row.payload)
-        args = (self._context(row), *payload["args"]) if handler.takes_context else payload["args"]
-        call = partial(handler.function, *args, **payload["kwargs"])
-        result = await self._executor.run(
-            call, row.timeout_secs, is_async=handler.is_async, on_stuck=partial(self._note_stuck, row)
-        )
-        try:
-            return None if result is None else serializer.dumps(result)
-        except NotSerializable as error:
-            raise NotSerializable(f"the result of {handler.path} cannot be stored: {error}") from error
+    def _touch(self, running: Running) -> None:
+        """Called by a handler, from whatever thread it is in."""
+        if running.sign_at is not None:
+            running.sign_at = 0.0
+            self._loop.call_soon_threadsafe(self._on_touch)
 
-    def _context(self, row: Claimed) -> Context:
-        """Made only for the handlers that ask for it."""
-        claimed = {
-            "id": row.job_id,
-            "status": JobStatus.Active,
-            "attempts": row.attempt,
-            "worker_id": self._worker_id,
-        }
-        return Context(
-            self._worker.app, self._worker, Job.from_row(row._asdict() | claimed, self._worker.app.serializer)
-        )
-
-    def _outcome(self, running: Running, verdict: Verdict, result: bytes | None, error: str | None) -> Outcome:
+    def _outcome(self, running: Running, end: End) -> Outcome:
         row = running.row
-        attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals)
-        decision = decide(verdict, attempt, random.random())  # noqa: S311
-        if verdict is Verdict.RAISED:
+        attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals, row.attempts_before or 0)
+        decision = decide(end.verdict, attempt, random.random())  # noqa: S311
+        if end.verdict is Verdict.RAISED:
             retry_in = decision.delay if decision.status == "retry" else None
             events.emit(
                 events.AttemptFailed(
-                    row.job_id, str(row.function), attempt.number, attempt.max_attempts, error or "", retry_in
+                    row.job_id, str(row.function), attempt.number, attempt.max_attempts, end.error or "", retry_in
                 )
             )
-        claim = (row.job_id, self._worker_id, running.claim_no)
-        is_expired = verdict is Verdict.EXPIRED
-        return Outcome(*claim, decision.status, decision.delay, result, error, attempt, expired=is_expired)
+        return Outcome(
+            row.job_id, self._worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
+            attempt, expired=end.verdict is Verdict.EXPIRED, is_grouped=row.group_key is not None,
+            has_sequel=row.has_sequel is not False,
+        )  # fmt: skip
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
         self._stuck += 1
@@ -210,3 +261,22 @@ class Attempts:
         self._stuck -= 1
         self._launch()
         self._on_end()
+
+
+def _end_from_outside(running: Running, verdict: Verdict) -> None:
+    running.verdict = verdict
+    if running.task is not None:
+        running.task.cancel()
+
+
+def _end_of(running: Running, text: str, error: BaseException) -> End:
+    """Of an attempt that raised: by itself, or because its end was decided from outside."""
+    match running.verdict:
+        case Verdict.ABORTED:
+            return End(Verdict.ABORTED, error="aborted while it ran", exception=error)
+        case Verdict.LOST:
+            return End(Verdict.LOST, exception=error)
+        case Verdict.INTERRUPTED if isinstance(error, asyncio.CancelledError):
+            return End(Verdict.INTERRUPTED, exception=error)
+        case _:
+            return End(Verdict.RAISED, error=text, exception=error)

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgwerk import events
-from pgwerk.store.ending import EndingStore
+from pgwerk.ending import failures, merged
+from pgwerk.store.control import ControlStore
+from pgwerk.store.ending import Ended, EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 from pgwerk.store.workers import WorkerStore
-from pgwerk.wire import Disconnected, is_refusal
+from pgwerk.wire import Disconnected, gave_way, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pgwerk.db import Database
     from pgwerk.execution import Outcome
-    from pgwerk.wire import Call, Session
+    from pgwerk.wire import Call, Row, Session
     from pgwerk.worker.lanes import Lanes
 
     Answers = list[Any] | psycopg.Error
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while there is work
 DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
 FULL_LOOK = 60.0  # look at all of them, once in so many seconds
+WIDEST = 1000  # entries that one claim looks at where busy groups stand in front
 
 
 @dataclass(slots=True)
@@ -39,6 +42,9 @@ class Turn:
     """What one exchange brought."""
 
     claimed: list[Claimed] = field(default_factory=list)
+    subjects: dict[int, Row] = field(default_factory=dict)
+    """The jobs that claimed callbacks tell of, as they ended."""
+
     claim_no: int = 0
     asked: bool = False
     """A claim was part of it."""
@@ -46,10 +52,13 @@ class Turn:
     more: bool = False
     """There is more to claim at once."""
 
+    left: bool = False
+    """Some entries were on the move: to be looked at again in a moment."""
+
     failed: bool = False
     """The server could not do part of it: not again at once."""
 
-    settled: set[int] = field(default_factory=set)
+    ended: Ended = field(default_factory=Ended)
     unsettled: list[Outcome] = field(default_factory=list)
     """The server could not do it now."""
 
@@ -63,8 +72,10 @@ class Exchange:
         schema = database.schema
         self._claims, self._endings = ExchangeStore(schema), EndingStore(schema)
         self._maintenance, self._workers = MaintenanceStore(schema), WorkerStore(schema)
+        self._control = ControlStore(schema)
         self._session: Session | None = None
         self._claim_no = 0
+        self._span = 0
         self._looked_at = self._looked_at_all = float("-inf")
         self._due: float | None = None
         self._due_from = float("-inf")
@@ -113,6 +124,8 @@ class Exchange:
             self._read_claim(turn, answers["claim"], room, looks=looks)
         if "settle" in answers:
             await self._read_settlement(turn, answers["settle"], outcomes)
+        turn.unsettled += failures(turn.ended.doomed)
+        await self._read_subjects(turn)
         return turn
 
     async def orphans(self, running: Iterable[int]) -> list[Orphan]:
@@ -136,7 +149,8 @@ class Exchange:
             tell = self._workers.announce_idle if announce else self._workers.withdraw_idle
             calls.append(tell(self._worker_id))
         ranges = self._lanes.ask(thorough=thorough)
-        calls.append(self._claims.claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles))
+        claim = self._claims.claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles, span=self._span)
+        calls.append(claim)
         if looks:
             calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
         return calls
@@ -159,20 +173,34 @@ class Exchange:
 
     def _read_claim(self, turn: Turn, answers: Answers, room: int, *, looks: bool) -> None:
         if isinstance(answers, psycopg.Error):
-            turn.asked, turn.failed = False, True
-            events.emit(events.DutyFailed("claim", events.one_line(answers)))
+            turn.asked = False
+            self._note_failure(turn, "claim", answers)
             return
         if looks:
             *answers, new_lanes, outlook = answers
             self._lanes.look_around(outlook)
             self._note_due(outlook.due, outlook.clock)
-        turn.claimed = answers[-1]
-        self._lanes.learn(turn.claimed, filled=len(turn.claimed) == room)
-        turn.more = len(turn.claimed) == room
+        self._read_candidates(turn, answers[-1], room)
         if looks and new_lanes:
             turn.more = True
             for queue, priority in new_lanes:
                 self._lanes.add(queue, priority)
+
+    def _read_candidates(self, turn: Turn, candidates: list[Claimed], room: int) -> None:
+        """Those of busy groups are no work, but the work behind them is to be seen at once."""
+        filled = len(candidates) == max(room, self._span)
+        self._lanes.learn(candidates, filled=filled)
+        turn.claimed = [row for row in candidates if row.fate == "taken"]
+        others = len(candidates) - len(turn.claimed)
+        self._span = min(WIDEST, 2 * max(room, self._span)) if others and filled else 0
+        turn.more = filled or len(turn.claimed) == room
+        turn.left = any(row.fate == "left" for row in candidates)
+
+    async def _read_subjects(self, turn: Turn) -> None:
+        ids = {row.callback_of for row in turn.claimed if row.callback_of is not None}
+        if ids:
+            ((rows,),) = [_or_raise(each) for each in await self._converse([self._control.get_jobs(list(ids))])]
+            turn.subjects = {row["id"]: row for row in rows}
 
     def _note_due(self, due: float | None, clock: float) -> None:
         self._due = None if due is None else time.monotonic() + max(0.0, due - clock)
@@ -180,16 +208,23 @@ class Exchange:
 
     async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
         if not isinstance(answers, psycopg.Error):
-            turn.settled = turn.settled.union(*answers)
+            turn.ended |= merged(answers)
         elif not is_refusal(answers):
             turn.unsettled += outcomes
-            turn.failed = True
-            if answers.sqlstate:  # else it was only skipped, as what came before it failed
-                events.emit(events.DutyFailed("settle", events.one_line(answers)))
+            self._note_failure(turn, "settle", answers)
         elif len(outcomes) == 1:
             turn.refused.append((outcomes[0], str(answers).strip()))
         else:
             await self._settle_apart(turn, outcomes)
+
+    def _note_failure(self, turn: Turn, what: str, error: psycopg.Error) -> None:
+        """Who only had to give way to somebody else comes again at once."""
+        if gave_way(error):
+            turn.more = True
+            return
+        turn.failed = True
+        if error.sqlstate:  # else it was only skipped, as what came before it failed
+            events.emit(events.DutyFailed(what, events.one_line(error)))
 
     async def _settle_apart(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         """One bad result never stops the others: what the server refuses is halved until the culprit stands alone."""

@@ -13,11 +13,13 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgwerk.params import PRIORITIES
+from pgwerk.checks import PRIORITIES
+from pgwerk.config import DequeueStrategy
 from pgwerk.store.exchange import Gap, Range
+from pgwerk.worker.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgwerk.store.exchange import Claimed, Outlook
 
@@ -88,8 +90,13 @@ class Lane:
 
 
 class Lanes:
-    def __init__(self, queues: Sequence[str]) -> None:
-        self._queues = list(queues)
+    """`strategy` says whether a queue's turn or a job's priority comes first."""
+
+    def __init__(
+        self, queues: Mapping[str, float] | Sequence[str], strategy: DequeueStrategy = DequeueStrategy.Priority
+    ) -> None:
+        self._turns = Turns(queues, by_chance=strategy is DequeueStrategy.Random)
+        self._is_priority_first = strategy is DequeueStrategy.Priority
         self._swept_at = time.monotonic()
         self.reset()
 
@@ -103,21 +110,26 @@ class Lanes:
         self._lanes.setdefault((queue, priority), (front, Lane(queue, priority, BACK, END)))
 
     def ask(self, *, thorough: bool) -> list[Range]:
-        """The ranges of the next claim, in its order: priority first, then the queues by turns. A thorough claim
-        sweeps everything at once: it comes before a worker says that it is idle.
+        """The ranges of the next claim, in its order. A thorough claim sweeps everything at once: it comes before a
+        worker says that it is idle.
         """
         now = time.monotonic()
         width = END if thorough else min(WIDEST, int(PACE * (now - self._swept_at)))
         self._swept_at = now
-        self._queues.append(self._queues.pop(0))
-        order = sorted(self._lanes, key=lambda lane: (-lane[1], self._queues.index(lane[0])))
+        order = self._order()
         self._asked = [(lane, each) for key in order for lane in self._lanes[key] for each in lane.ranges(width)]
         return [each for _, each in self._asked]
+
+    def _order(self) -> list[tuple[str, int]]:
+        turns = self._turns.next()
+        if self._is_priority_first:
+            return sorted(self._lanes, key=lambda lane: (-lane[1], turns[lane[0]]))
+        return sorted(self._lanes, key=lambda lane: (turns[lane[0]], -lane[1]))
 
     def gaps(self) -> list[Gap]:
         """The priorities between the known ones: an entry there must not wait until somebody tells."""
         found = []
-        for queue in self._queues:
+        for queue in self._turns.queues:
             known = sorted(priority for name, priority in self._lanes if name == queue)
             bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
             found += [Gap(queue, low, high) for low, high in pairwise(bounds) if high - low > 1]

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from pgwerk import events
+from pgwerk.config import DequeueStrategy
 from pgwerk.errors import ServerUnreachable
 from pgwerk.execution import Outcome
+from pgwerk.maintenance import Maintenance
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.workers import WorkerStore
 from pgwerk.worker.attempts import Attempts
@@ -23,16 +25,19 @@ from pgwerk.worker.exchange import Exchange, Turn
 from pgwerk.worker.lanes import Lanes
 from pgwerk.worker.services.beat import BEATS_OF_PATIENCE, Beat
 from pgwerk.worker.services.listener import Listener
-from pgwerk.worker.services.maintenance import Maintenance
+from pgwerk.worker.services.maintenance import Rounds
+from pgwerk.worker.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from pgwerk.wire import Session
-    from pgwerk.worker.executors.aio import AioExecutor
-    from pgwerk.worker.worker import AsyncWorker
+    from pgwerk.worker.executors.work import Executor
+    from pgwerk.worker.worker import Worker
 
 POLL_LISTENING, POLL_DEAF = 10.0, 1.0  # seconds
+ABORT_LISTENING, ABORT_DEAF = 10.0, 0.5  # seconds between two looks for aborted jobs
+STIR = 0.005  # seconds until entries that were on the move have come to rest
 FIRST_RECONNECT, LAST_RECONNECT = 0.1, 2.0  # seconds; doubled from one to the other
 CANCEL_GRACE = 5.0  # seconds for a cancelled handler to clean up
 REST = 1.0  # seconds after a turn of which the server could not do a part
@@ -40,7 +45,7 @@ ORPHAN_CHECKS = (0.0, 5.0, 30.0)  # seconds after a reconnect: the old connectio
 
 
 class Life:
-    def __init__(self, worker: AsyncWorker, executor: AioExecutor) -> None:
+    def __init__(self, worker: Worker, executor: Executor) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.is_lost = False
         self._is_away = False
@@ -61,8 +66,9 @@ class Life:
         )
         async with self._database.session() as session:
             self.id = await session.run(register)
-        self._exchange = Exchange(self._database, Lanes(worker.queues), self.id)
-        self._attempts = Attempts(worker, self.id, self._executor, self.look)
+        lanes = Lanes(worker.weights or worker.queues, DequeueStrategy(worker.config.dequeue_strategy))
+        self._exchange = Exchange(self._database, lanes, self.id)
+        self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
         await self._exchange.connect()
         events.emit(events.WorkerStarted(self.id, self.name, ", ".join(worker.queues), worker.config.concurrency))
 
@@ -76,6 +82,10 @@ class Life:
         if not self.is_lost:  # its beat has stopped: that would take the retired for the dead
             await self._retire()
 
+    def close(self) -> None:
+        """Whatever handlers still do is their own affair."""
+        self._executor.close()
+
     def look(self) -> None:
         """Something has changed that the loop should see now."""
         self._pulse.set()
@@ -88,7 +98,8 @@ class Life:
     def interrupt(self) -> None:
         """Cancels what runs. A handler that does not let itself be cancelled is not waited for longer than this."""
         self._attempts.interrupt()
-        asyncio.get_running_loop().call_later(CANCEL_GRACE, self._attempts.abandon)
+        grace = max(CANCEL_GRACE, self._worker.config.sigterm_grace + 1.0)
+        asyncio.get_running_loop().call_later(grace, self._attempts.abandon)
 
     @property
     def running(self) -> int:
@@ -97,11 +108,12 @@ class Life:
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
         worker, database = self._worker, self._database
-        maintenance = Maintenance(database, worker.config.sweep_interval)
-        self._listener = Listener(database, self.name, worker.queues, self._wake, self._wake)
-        beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, maintenance.nudge)
+        self._rounds = Rounds(Maintenance(database, worker.config), worker.config.sweep_interval)
+        self._upkeep = Upkeep(database, self.id, self._attempts, lambda: self._abort_interval)
+        self._listener = Listener(database, self.name, worker.queues, self._wake, self._wake, self._upkeep.tell)
+        beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge)
         beat.start()
-        tasks = [asyncio.create_task(maintenance.run())]
+        tasks = [asyncio.create_task(self._rounds.run()), asyncio.create_task(self._upkeep.run())]
         if worker.config.listen and not worker.burst:
             tasks.append(asyncio.create_task(self._listener.run()))
         try:
@@ -112,7 +124,7 @@ class Life:
             await asyncio.gather(*tasks, return_exceptions=True)
             await beat.stop()
             self._exchange.close()
-            self._executor.close()
+            self.close()
 
     async def _retire(self) -> None:
         """Said if there is somebody to hear it; else the others find out by the beat. Bounded, as host names are looked
@@ -143,6 +155,14 @@ class Life:
     @property
     def _poll_interval(self) -> float:
         return self._worker.config.poll_interval or (POLL_LISTENING if self._listener.is_listening else POLL_DEAF)
+
+    @property
+    def _abort_interval(self) -> float:
+        usual = ABORT_LISTENING if self._listener.is_listening else ABORT_DEAF
+        return self._worker.config.abort_interval or usual
+
+    def _touched(self) -> None:
+        self._upkeep.look()
 
     def _wake(self) -> None:
         self._cadence.wake()
@@ -204,33 +224,37 @@ class Life:
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
         self._has_failed = turn.failed
-        if turn.failed:
-            await asyncio.sleep(REST)
+        if turn.failed or turn.left:
+            await asyncio.sleep(REST if turn.failed else STIR)
         if turn.asked:
             found, interval = len(turn.claimed), self._poll_interval
-            self._cadence.answered(found, more=turn.more, announced=announce, poll_interval=interval)
+            self._cadence.answered(found, more=turn.more or turn.left, announced=announce, poll_interval=interval)
+        if turn.ended.readied:
+            self._cadence.wake()
 
     def _digest(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         take = self._attempts.decline if self._worker.is_stopping else self._attempts.start
         for row in turn.claimed:
-            take(row, turn.claim_no)
+            take(row, turn.claim_no, turn.subjects.get(row.callback_of or 0))
         self._attempts.give_back(turn.unsettled)
         for outcome, error in turn.refused:
             self._attempts.refused(outcome, error)
         pending = {outcome.claim for outcome in turn.unsettled} | {outcome.claim for outcome, _ in turn.refused}
         for outcome in outcomes:
-            if outcome.job_id in turn.settled:
+            if outcome.job_id in turn.ended.found:
                 self._follow_up(outcome)
-            elif outcome.claim not in pending | self._resent:
+            elif outcome.worker_id is not None and outcome.claim not in pending | self._resent:
                 events.emit(events.ClaimLost(outcome.job_id))
         self._resent -= {outcome.claim for outcome in outcomes} - pending
 
     def _follow_up(self, outcome: Outcome) -> None:
-        """A job that we sent back is one that we may get again."""
+        """A job that we sent back is one that we may get again; one that ended may have to go at once."""
         if outcome.returns:
             if outcome.delay:
                 self._exchange.expect(outcome.delay)
             self._cadence.wake()
+        elif outcome.has_sequel:
+            self._rounds.nudge()
 
     async def _survive(self, error: ServerUnreachable) -> None:
         """Postgres is away: what runs goes on running, what has ended is kept, and one line is logged."""

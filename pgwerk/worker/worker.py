@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pgwerk import events
 from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable
 from pgwerk.worker.executors.aio import AioExecutor
+from pgwerk.worker.executors.processes import ForkExecutor, ProcessExecutor
+from pgwerk.worker.executors.threads import ThreadExecutor
+from pgwerk.worker.hooks import Hooks
 from pgwerk.worker.life import Life
 from pgwerk.worker.signals import stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from pgwerk.app import Werk
+    from pgwerk.config import DequeueStrategy
+    from pgwerk.worker.executors.work import Executor
+
+    Hook = Callable[..., Any]
 
 REBIRTH = 1.0  # seconds between two tries to begin anew while the server is away
 
 
-class AsyncWorker:
-    """Runs jobs in this process: coroutines on the event loop, plain functions in threads.
+class Worker:
+    """Runs the jobs of some queues until it is told to stop. The kinds differ in where handlers run.
 
-    Intervals are in seconds; what is not given comes from the app's config. `burst` stops when nothing is left that
-    could run now.
+    Intervals are in seconds; what is not given comes from the app's config. `queues` may be a dict of weights: how
+    often a queue comes first, relative to the others. `burst` stops when nothing is left that could run now.
+    `before_process` and `after_process` are called with the attempt's context, in the worker's own process.
     """
+
+    _executor: Callable[..., Executor]
 
     def __init__(
         self,
         app: Werk,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Mapping[str, float] | None = None,
         concurrency: int | None = None,
         *,
         heartbeat_interval: float | None = None,
         poll_interval: float | None = None,
-        sweep_interval: float | None = None,
-        shutdown_timeout: float | None = None,
-        listen: bool | None = None,
+        dequeue_strategy: DequeueStrategy | str | None = None,
         burst: bool = False,
+        before_process: Iterable[Hook] | None = None,
+        after_process: Iterable[Hook] | None = None,
+        sweep_interval: float | None = None,
+        abort_interval: float | None = None,
+        shutdown_timeout: float | None = None,
+        sigterm_grace: float | None = None,
+        listen: bool | None = None,
     ) -> None:
         self.app = app
         self.queues = _queues(queues)
+        self.weights = dict(queues) if isinstance(queues, Mapping) else None
         self.burst = burst
+        self.hooks = Hooks(before_process, after_process)
         self.config = app.config.changed(
             concurrency=concurrency, heartbeat_interval=heartbeat_interval, poll_interval=poll_interval,
-            sweep_interval=sweep_interval, shutdown_timeout=shutdown_timeout, listen=listen,
+            dequeue_strategy=dequeue_strategy, sweep_interval=sweep_interval, abort_interval=abort_interval,
+            shutdown_timeout=shutdown_timeout, sigterm_grace=sigterm_grace, listen=listen,
         )  # fmt: skip
         self.is_cut_short = False
         """Running jobs get no more time."""
@@ -83,6 +103,22 @@ class AsyncWorker:
         if cancelled:
             raise asyncio.CancelledError
 
+    def add_before_process(self, hook: Hook) -> None:
+        """Called with the context before each attempt."""
+        self.hooks.before.append(hook)
+
+    def add_after_process(self, hook: Hook) -> None:
+        """Called with the context after each attempt; `ctx.exception` is what it raised."""
+        self.hooks.after.append(hook)
+
+    def push_exception_handler(self, handler: Hook) -> None:
+        """Called with the job and the exception when an attempt has raised; the last one pushed is called first."""
+        self.hooks.on_exception.append(handler)
+
+    def pop_exception_handler(self) -> Hook:
+        """The last one pushed; `IndexError` where there is none."""
+        return self.hooks.on_exception.pop()
+
     def stop(self, reason: str = "stop()") -> None:
         """The first call lets running jobs end, the second hands them back at once."""
         if self.is_stopping:
@@ -113,10 +149,13 @@ class AsyncWorker:
     async def _born(self) -> Life | None:
         """The first life needs a server; a later one waits for it, unless the worker is to stop."""
         while True:
-            life = Life(self, AioExecutor(self.config.concurrency))  # threads of an earlier life may never return
+            config = self.config  # a new executor: threads of an earlier life may never return
+            executor = self._executor(self.app, self, config.concurrency, config.sigterm_grace)
+            life = Life(self, executor)
             try:
                 await life.begin()
             except ServerUnreachable:
+                life.close()
                 if self._life is None:
                     raise
                 if self.is_stopping:
@@ -132,7 +171,47 @@ class AsyncWorker:
             self._life.look()
 
 
-def _queues(queues: Sequence[str] | None) -> list[str]:
+class AsyncWorker(Worker):
+    """Coroutines run on the event loop, plain functions in threads."""
+
+    _executor = AioExecutor
+
+
+class ThreadWorker(Worker):
+    """Each job runs in a thread, a coroutine on an event loop of that thread. A thread cannot be killed: past its
+    timeout it keeps its slot until it returns.
+    """
+
+    _executor = ThreadExecutor
+
+
+class ProcessWorker(Worker):
+    """Jobs run in a pool of kept processes, forked from this one. Past its timeout a process is killed and replaced."""
+
+    _executor = ProcessExecutor
+
+
+class ForkWorker(Worker):
+    """Each job runs in a process of its own, forked for it. `sigterm_grace`: seconds from SIGTERM to SIGKILL."""
+
+    _executor = ForkExecutor
+
+
+WORKERS: dict[str, type[Worker]] = {  # by the names that the command line and `Werk.run` have for them
+    "async": AsyncWorker,
+    "thread": ThreadWorker,
+    "process": ProcessWorker,
+    "fork": ForkWorker,
+}
+
+
+def worker_of(kind: str) -> type[Worker]:
+    if kind not in WORKERS:
+        raise InvalidOption(f"a worker is of the kind {', '.join(WORKERS)}, got {kind!r}")
+    return WORKERS[kind]
+
+
+def _queues(queues: Sequence[str] | Mapping[str, float] | None) -> list[str]:
     if isinstance(queues, str):
         raise InvalidType(f"queues must be a list of names, got the text {queues!r}")
     names = list(dict.fromkeys(["default"] if queues is None else queues))

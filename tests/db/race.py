@@ -13,6 +13,7 @@ from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import ExchangeStore, Range
 from pgwerk.store.maintenance import MaintenanceStore
 from pgwerk.store.workers import Pulse, WorkerStore
+from pgwerk.wire import Call
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
 
     from pgwerk import JobStatus, Werk
     from pgwerk.store.enqueue import Inserted
-    from pgwerk.wire import Call
     from tests.db.session import Party
 
 EVERYTHING = Range("default", 0, -(2**62), 2**63 - 1)
-ROOMS = ("ready", "scheduled", "active", "finished")
+ROOMS = ("ready", "blocked", "scheduled", "waiting", "active", "finished")
 _MISPLACED = """
     select coalesce(job.id, room.job_id), array_agg(room.name order by room.name)
     from job full join ({rooms}) room on room.job_id = job.id
@@ -66,9 +66,9 @@ class Race:
         return ExchangeStore(self.schema).claim(worker, claim_no, room, [EVERYTHING], is_followed=False)
 
     def settle(self, *outcomes: Outcome) -> Call[set[int]]:
-        """Outcomes of one kind: those that end their jobs, or those that send them back."""
-        (call,) = EndingStore(self.schema).end(outcomes)
-        return call
+        """Outcomes of one kind: those that end their jobs, or those that send them back. Without what follows."""
+        call, *_ = EndingStore(self.schema).end(outcomes)
+        return Call(call.statement, call.values, lambda rows: call.read(rows).found)
 
     def cancel(self, job: int) -> Call[set[int]]:
         return self.settle(Outcome(job, None, None, "aborted", error="cancelled before it ran"))

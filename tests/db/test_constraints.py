@@ -16,6 +16,9 @@ VALID: dict[str, dict[str, Any]] = {
     "job": {"function": "m.f", "payload": "{}", "queue": "default", "priority": 0, "max_attempts": 1, "key": "k"},
     "ready": {"queue": "default", "priority": 0, "seq": 1, "job_id": 1, "attempt": 1},
     "scheduled": {"job_id": 1, "due": NOW, "queue": "default", "priority": 0, "attempt": 1},
+    "blocked": {"job_id": 1, "group_key": "g", "queue": "default", "priority": 0, "attempt": 1},
+    "waiting": {"job_id": 1, "queue": "default", "priority": 0, "unmet": 1, "is_watched": True},
+    "dependency": {"job_id": 2, "on_id": 1, "allow_failure": False, "is_met": False},
     "active": {"job_id": 1, "worker_id": 1, "claim_no": 1, "attempt": 1, "started_at": NOW},
     "attempt": {
         "job_id": 1, "attempt": 1, "status": "failed", "worker_id": 1, "started_at": NOW, "finished_at": NOW,
@@ -44,6 +47,24 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("job", {"retry_intervals": "{1,-1}"}, "job_retry_intervals_check"),
     ("job", {"timeout_secs": 0}, "job_timeout_secs_check"),
     ("job", {"ttl": 0}, "job_ttl_check"),
+    ("job", {"group_key": ""}, "job_group_key_check"),
+    ("job", {"group_key": "g" * 256}, "job_group_key_check"),
+    ("job", {"heartbeat_secs": 0}, "job_heartbeat_secs_check"),
+    ("job", {"result_ttl": -1}, "job_result_ttl_check"),
+    ("job", {"failure_ttl": -1}, "job_failure_ttl_check"),
+    ("job", {"failure_mode": "hold"}, "job_failure_mode_check"),
+    ("job", {"on_success": '{"function": ""}'}, "job_on_success_check"),
+    ("job", {"on_failure": '{"function": ""}'}, "job_on_failure_check"),
+    ("job", {"on_stopped": '{"function": ""}'}, "job_on_stopped_check"),
+    ("job", {"repeat_remaining": -1, "repeat_intervals": "{1}"}, "job_repeat_remaining_check"),
+    ("job", {"repeat_intervals": "{}"}, "job_repeat_intervals_check"),
+    ("job", {"repeat_intervals": "{-1}"}, "job_repeat_intervals_check"),
+    ("job", {"repeat_remaining": 1}, "job_check"),
+    ("job", {"id": 1, "callback_of": 1}, "job_check1"),
+    ("job", {"attempts_before": 2}, "job_check2"),
+    ("blocked", {"attempt": 0}, "blocked_attempt_check"),
+    ("waiting", {"unmet": -1}, "waiting_unmet_check"),
+    ("dependency", {"on_id": 2}, "dependency_check"),
     ("ready", {"attempt": 0}, "ready_attempt_check"),
     ("scheduled", {"attempt": 0}, "scheduled_attempt_check"),
     ("active", {"attempt": 0}, "active_attempt_check"),
@@ -68,6 +89,9 @@ TWICE = {
     "job": "job_key",
     "ready": "ready_scan",
     "scheduled": "scheduled_pkey",
+    "blocked": "blocked_pkey",
+    "waiting": "waiting_pkey",
+    "dependency": "dependency_pkey",
     "active": "active_pkey",
     "attempt": "attempt_pkey",
     "finished": "finished_pkey",
@@ -117,6 +141,14 @@ def test_a_job_stands_in_the_queue_only_once(insert: Any) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation) as refused:
         insert("ready", VALID["ready"] | {"seq": 2})
     assert refused.value.diag.constraint_name == "ready_job"
+
+
+def test_a_group_has_one_active_job(insert: Any) -> None:
+    insert("active", VALID["active"] | {"group_key": "g"})
+    insert("active", VALID["active"] | {"job_id": 2, "group_key": "h"})
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        insert("active", VALID["active"] | {"job_id": 3, "group_key": "g"})
+    assert refused.value.diag.constraint_name == "active_group"
 
 
 def test_every_rule_of_the_schema_has_a_row_that_breaks_it(app: Werk, query: Any) -> None:

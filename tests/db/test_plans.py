@@ -23,6 +23,7 @@ from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import ExchangeStore, Gap, Range
 from pgwerk.store.maintenance import MaintenanceStore
+from pgwerk.store.workers import Sign, WorkerStore
 from tests.db.planner import BIG, explain, pin, prepare
 
 if TYPE_CHECKING:
@@ -51,6 +52,29 @@ insert into attempt (job_id, attempt, status, worker_id, started_at)
 select 2 * $N + id, 1, 'failed', 1, now() from generate_series(1, $N) id;
 insert into finished (job_id, status, attempt, worker_id, started_at)
 select 3 * $N + id, 'complete', 1, 1, now() from generate_series(1, $N) id;
+insert into job (id, function, payload, queue, priority, group_key, max_attempts, on_success, repeat_remaining,
+    repeat_intervals, result_ttl)
+select 4 * $N + id, 'm.f', '{"args": [], "kwargs": {}}', 'default', 0, 'group ' || id % 10, 3,
+    '{"function": "m.c"}', 3, '{60}', 60
+from generate_series(1, 3 * $N) id;
+insert into blocked (job_id, group_key, queue, priority, attempt, expires_at)
+select 4 * $N + id, 'group ' || id % 10, 'default', 0, 1, case when id % 100 = 0 then now() - interval '1 hour' end
+from generate_series(1, $N) id;
+insert into waiting (job_id, queue, priority, unmet, is_watched, doom)
+select 5 * $N + id, 'default', 0, 1, id % 2 = 0, case when id % 100 = 0 then 'doomed' end
+from generate_series(1, $N) id;
+insert into dependency (job_id, on_id, allow_failure)
+select 5 * $N + id, 2 * $N + id, false from generate_series(1, $N) id;
+insert into active (job_id, worker_id, claim_no, attempt, group_key, is_aborting, stale_at)
+select 6 * $N + id, 1, 1, 1, 'busy ' || id, id % 100 = 0, case when id % 100 = 0 then now() - interval '1 hour' end
+from generate_series(1, $N) id;
+insert into ready (queue, priority, job_id, attempt, group_key)
+select 'grouped', 0, 7 * $N + id, 1, 'busy ' || (1 + id % least($N, 1000)) from generate_series(1, $N) id;
+insert into job (id, function, payload, queue, priority, group_key, max_attempts)
+select 7 * $N + id, 'm.f', '{"args": [], "kwargs": {}}', 'grouped', 0, 'busy ' || (1 + id % least($N, 1000)), 3
+from generate_series(1, $N) id;
+select setval('job_id_seq', 10 * $N + 1);
+update finished set expires_at = now() - interval '1 minute' where job_id % 100 = 0;
 insert into waiter (job_id, until) select id * 40, now() + interval '1 hour' from generate_series(1, $N / 10) id;
 """
 
@@ -120,11 +144,28 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
     lanes = [Range("default", priority, *ends) for priority in (2, 1) for ends in ((-(2**62), 0), (0, 2**63 - 1))]
     behind = Range("default", 1, rows // 2, 2**63 - 1)
     held = [(job, ALIVE + job % 2, 1) for job in active]
+    grouped, waiting, sequel = ([room * rows + rows // 2 + k for k in range(10)] for room in (4, 5, 6))
+    workers, ending = WorkerStore(schema), EndingStore(schema)
+    parked = Range("grouped", 0, -(2**62), 2**63 - 1)
     waits = [Outcome(job, None, None, "aborted", error="e") for job in (ready[0], scheduled[0])]
     return {
         "claim": exchange.claim(ALIVE, 1, 10, lanes, is_followed=True),
         "claim behind a cursor": exchange.claim(ALIVE, 1, 10, [behind], is_followed=True),
         "claim of nothing": exchange.claim(ALIVE, 1, 10, [behind._replace(queue="other")], is_followed=True),
+        "claim of busy groups": exchange.claim(ALIVE, 1, 10, [parked], is_followed=True, span=100),
+        "settle with sequels": _end(schema, [Outcome(job, ALIVE, 1, "complete", result=b"1") for job in sequel]),
+        "settle doomed": _end(schema, [Outcome(job, None, None, "failed", error="e") for job in waiting]),
+        "free": ending.free(grouped),
+        "release": ending.release(active),
+        "watch": maintenance.watch(0),
+        "doomed": maintenance.doomed(),
+        "stranded": maintenance.stranded(""),
+        "outdated": maintenance.outdated(),
+        "outlived": maintenance.outlived("complete", 0, 0),
+        "forget": maintenance.forget(finished),
+        "requeue": control.requeue(finished),
+        "touch": workers.touch(ALIVE, [Sign(job, 1, 5.0) for job in sequel]),
+        "aborting": workers.aborting(ALIVE),
         "settle complete": _end(schema, [Outcome(*each, "complete", result=b"1") for each in held]),
         "settle retry": _end(schema, [Outcome(*each, "retry", error="e") for each in held]),
         "settle retry later": _end(schema, [Outcome(*each, "retry", 5.0, error="e") for each in held]),
@@ -146,16 +187,21 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
 
 
 def _end(schema: str, outcomes: list[Outcome]) -> Call[Any]:
-    (call,) = EndingStore(schema).end(outcomes)
+    call, *_ = EndingStore(schema).end(outcomes)
     return call
 
 
 PAGES = {
-    **dict.fromkeys(("claim", "claim behind a cursor", "claim of nothing"), 300),
-    **dict.fromkeys(("settle complete", "settle retry", "settle retry later", "settle lost"), 500),
-    **dict.fromkeys(("cancel", "expire", "ended_of"), 200),
+    **dict.fromkeys(("claim", "claim behind a cursor", "claim of nothing"), 600),
+    **dict.fromkeys(("settle complete", "settle retry", "settle retry later", "settle lost"), 800),
+    **dict.fromkeys(("cancel", "expire", "ended_of"), 400),
     **dict.fromkeys(("look", "outlook", "is_pending", "wait_for", "stop_waiting", "executions"), 40),
-    "get_jobs": 1_200,  # 40 jobs, each looked for in six tables
+    "claim of busy groups": 12_000,
+    "settle with sequels": 1_500,
+    **dict.fromkeys(("settle doomed", "free", "release", "forget", "requeue", "touch"), 1_200),
+    **dict.fromkeys(("doomed", "outdated", "outlived", "stranded", "aborting"), 6_000),
+    "watch": 20_000,
+    "get_jobs": 4_000,  # 40 jobs, each looked for in eight tables
     **dict.fromkeys(("promote", "lost", "expired"), 15_000),  # batches of 500
 }
 """At most; about twice of what was seen. A walk over one full table or index costs more."""

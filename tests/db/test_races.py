@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgwerk import JobStatus
-from pgwerk.worker.services.maintenance import expiry
+from pgwerk.maintenance import expiry
 from tests.db.race import Race, complete, jobs, look, retry
 
 

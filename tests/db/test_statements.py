@@ -9,16 +9,19 @@ import psycopg
 import pytest
 
 from pgwerk.execution import Outcome
+from pgwerk.filters import values_of
 from pgwerk.job import Job, JobExecution
+from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
+from pgwerk.params import specify_update
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore, Inserted
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
-from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore
+from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore, Outlived, Stranded, Watched
 from pgwerk.store.schema import Found, SchemaStore
 from pgwerk.store.session import SessionStore
-from pgwerk.store.workers import Pulse, WorkerStore
+from pgwerk.store.workers import Pulse, Sign, WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,14 +36,27 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "duties": Duties._fields,
     "lost": Lost._fields,
     "expired": Expired._fields,
+    "watch": Watched._fields,
+    "stranded": Stranded._fields,
+    "outlived": Outlived._fields,
+    "queue_stats": tuple(field.name for field in fields(QueueStats)),
+    "throughput": tuple(field.name for field in fields(Throughput)),
+    "server_info": tuple(field.name for field in fields(ServerInfo)),
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
     "beat": ("is_alive", "others"),
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": Inserted._fields,
-    "settle": ("job_id",),
+    "settle": ("job_id", "follow"),
     "send_back": ("job_id",),
+    "release": ("job_id", "doom", "status"),
+    "requeue": ("job_id",),
+    "dependencies": ("on_id", "allow_failure"),
+    "doomed": ("job_id", "doom"),
+    "touch": ("job_id",),
+    "forget": ("job_id",),
+    "list_workers": tuple(field.name for field in fields(WorkerInfo)),
     "promote": ("promoted",),
     "look": ("queue", "priority"),
     "schema_version": ("version", "serves"),
@@ -54,13 +70,13 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {
-    **dict.fromkeys(("job_id", "seq"), BIGINT),
-    **dict.fromkeys(("attempt", "max_attempts"), INTEGER),
-    **dict.fromkeys(("function", "queue", "key", "durability"), TEXT),
+    **dict.fromkeys(("job_id", "seq", "callback_of"), BIGINT),
+    **dict.fromkeys(("attempt", "max_attempts", "attempts_before"), INTEGER),
+    **dict.fromkeys(("function", "queue", "key", "group_key", "fate", "durability"), TEXT),
     **dict.fromkeys(("payload", "meta"), JSONB),
-    **dict.fromkeys(("timeout_secs", "ttl"), FLOAT),
+    **dict.fromkeys(("timeout_secs", "heartbeat_secs", "ttl"), FLOAT),
     **dict.fromkeys(("scheduled_at", "enqueued_at", "started_at"), TIMESTAMPTZ),
-    "is_expired": BOOLEAN,
+    **dict.fromkeys(("is_expired", "has_sequel"), BOOLEAN),
     "priority": SMALLINT,
     "retry_intervals": 1022,  # double precision[]
 }
@@ -151,14 +167,21 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield exchange.look([Gap("default", 0, 1)])
     yield exchange.outlook(0)
     yield exchange.orphans(1, 1, [1])
-    filters = dict.fromkeys(("queue", "status", "function", "key"))
-    yield control.list_jobs(before=None, limit=1, offset=0, **filters)
+    yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
+    yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
+    yield from (control.touch(1), control.let_go([1]), control.ended_before("failed", 1, 1))
+    yield control.update(1, specify_update(at=None, delay=None, priority=None, meta=None))
+    yield from (control.list_workers(None), control.queue_stats(callbacks=True), control.throughput(1))
+    yield from (control.server_info(), control.vacuum(), control.truncate())
     yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1))
     yield from (control.wait_for(1, 1), control.ended_of([1]), control.stop_waiting([1]))
     yield from (maintenance.duties(), maintenance.promote(0), maintenance.lost(), maintenance.expired())
-    yield from (maintenance.forget_workers(), maintenance.forget_waiters())
+    yield from (maintenance.forget_workers(), maintenance.forget_waiters(), maintenance.forget([1]))
+    yield from (maintenance.watch(0), maintenance.doomed(), maintenance.stranded(""), maintenance.outdated())
+    yield maintenance.outlived("failed", 1, 0)
     yield workers.register("name", "kind", ["default"], 1, 1)
     yield from (workers.beat(1), workers.declare_dead(Pulse(1, 1, 1)), workers.stop(1))
+    yield from (workers.touch(1, [Sign(1, 1, 1)]), workers.aborting(1))
     yield from (workers.announce_idle(1), workers.withdraw_idle(1))
     yield from (versions.found(), versions.version(), versions.lock(), versions.create())
     yield from (versions.read_committed(), versions.take_time())

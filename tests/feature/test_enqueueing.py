@@ -25,12 +25,13 @@ from pgwerk import (
     JSONSerializer,
     Retry,
     Werk,
+    WerkConfig,
 )
 from pgwerk.db import Database
 from pgwerk.inserter import Inserter
+from pgwerk.maintenance import Maintenance
 from pgwerk.store.control import ControlStore
 from pgwerk.wire import Session
-from pgwerk.worker.services.maintenance import Maintenance
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ async def test_an_expired_job_is_aborted_by_the_worker_that_claims_it(app: Werk,
 async def test_an_expired_job_is_aborted_where_no_worker_claims(app: Werk, query: Query) -> None:
     job, other = await _enqueue(app, _ttl=60), await _enqueue(app, _ttl=60)
     query("update ready set expires_at = now() - interval '1 second' where job_id = %s", job.id)
-    await _answer(Maintenance(app.database, 60).tick())
+    await _answer(Maintenance(app.database, WerkConfig()).tick())
     await _is_expired(app, job)
     assert (await app.get_job(other)).status == JobStatus.Queued
 

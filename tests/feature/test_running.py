@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgwerk import AsyncWorker, Context, EnqueueParams, ExecutionStatus, JobStatus, Retry, Werk, events
+from pgwerk import AsyncWorker, Context, EnqueueParams, ExecutionStatus, JobStatus, Retry, Werk, WerkConfig, events
+from pgwerk.maintenance import Maintenance
 from pgwerk.store.session import SessionStore
 from pgwerk.worker.services import listener
-from pgwerk.worker.services.maintenance import Maintenance
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ async def test_jobs_of_a_dead_worker_are_taken_back(app: Werk, query: Any) -> No
         "select job_id, (select max(id) from worker), 1, 1 from ready"
     )
     query("delete from ready")
-    await Maintenance(app.database, 60).tick()
+    await Maintenance(app.database, WerkConfig()).tick()
     assert query("select job_id, attempt from ready") == [(retried.id, 2)]
     failed = await app.get_job(last)
     assert (failed.status, failed.error, failed.attempts) == (JobStatus.Failed, "worker gone:1 lost", 1)

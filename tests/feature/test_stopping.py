@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Werk, events
+from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Werk, WerkConfig, events
 from pgwerk.db import Database
+from pgwerk.maintenance import Maintenance
 from pgwerk.store.workers import WorkerStore
 from pgwerk.wire import Disconnected
 from pgwerk.worker import attempts
 from pgwerk.worker.exchange import Exchange, Turn
 from pgwerk.worker.life import Life
 from pgwerk.worker.pace import Pace
-from pgwerk.worker.services.maintenance import Maintenance
 from tests import handlers
 from tests.feature.test_running import until, worker
 
@@ -185,7 +185,7 @@ async def test_a_dead_worker_is_not_announced_as_idle(app: Werk, database: Datab
         query("update worker set state = 'dead', ended_at = now()")
         await session.run(store.announce_idle(dead))
         await session.run(store.stop(dead))
-    await Maintenance(database, 1).tick()
+    await Maintenance(database, WerkConfig()).tick()
     assert query("select * from idle") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -29,6 +30,13 @@ GOOD = [
     ("heartbeat_interval", "1", 1.0),
     ("sweep_interval", "2.5", 2.5),
     ("shutdown_timeout", "0", 0.0),
+    ("abort_interval", "0.5", 0.5),
+    ("sigterm_grace", "2", 2.0),
+    ("dequeue_strategy", "random", "random"),
+    ("worker_type", "fork", "fork"),
+    ("result_ttl", "60", 60.0),
+    ("result_ttl", "inf", math.inf),
+    ("failure_ttl", "0", 0.0),
 ]
 
 BAD = [
@@ -57,6 +65,10 @@ IMPOSSIBLE = [
     ("processes", "0"),
     ("log_level", "loud"),
     ("log_format", "xml"),
+    ("dequeue_strategy", "fifo"),
+    ("worker_type", "greenlet"),
+    ("result_ttl", "-1"),
+    ("poll_interval", "inf"),
 ]
 
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgwerk import EnqueueParams, InvalidOption, InvalidType, JSONSerializer, NotSerializable, Retry
+from pgwerk.checks import LONGEST_SECONDS
 from pgwerk.errors import WerkError
-from pgwerk.params import LONGEST_SECONDS, OPTIONS, Spec, specify, split_options
+from pgwerk.params import OPTIONS, Spec, specify, split_options
 from tests import handlers
 
 PATH = "somewhere.job"

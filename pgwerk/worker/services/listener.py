@@ -23,22 +23,22 @@ TEST = 15.0  # seconds of silence after which the listener calls itself
 PATIENCE = 3.0  # seconds for that call to come back
 RETRY = 1.0  # seconds after a lost connection
 RETRY_DEAF = 60.0  # seconds: whoever put a pooler in between will not take it away at once
-READY, PING = "ready ", "ping "
+READY, PING, ABORT = "ready ", "ping ", "abort "
 
 
 class Listener:
     """`is_listening` is true while it is proven that notifications arrive; `on_change` is called when it changes,
-    `on_ready` when a job has come for one of the queues.
+    `on_ready` when a job has come for one of the queues, `on_abort` when somebody wants to end some job.
     """
 
     def __init__(
         self, database: Database, name: str, queues: Collection[str],
-        on_ready: Callable[[], None], on_change: Callable[[], None],
+        on_ready: Callable[[], None], on_change: Callable[[], None], on_abort: Callable[[], None],
     ) -> None:  # fmt: skip
         self._database, self._name = database, name
         self._wanted = {READY + queue for queue in queues}
         self._store = SessionStore(database.schema)
-        self._on_ready, self._on_change = on_ready, on_change
+        self._on_ready, self._on_change, self._on_abort = on_ready, on_change, on_abort
         self._was_deaf = False
         self.is_listening = False
 
@@ -90,6 +90,8 @@ class Listener:
     def _pass_on(self, heard: Collection[str]) -> None:
         if not self._wanted.isdisjoint(heard):
             self._on_ready()
+        if any(text.startswith(ABORT) for text in heard):
+            self._on_abort()
 
     def _note(self, *, is_listening: bool) -> None:
         if self.is_listening != is_listening:

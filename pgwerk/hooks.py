@@ -1,0 +1,27 @@
+"""What a program wants to be called when something happens. One that raises is logged, and changes nothing."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pgwerk import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Hook = Callable[..., Any]
+
+
+async def call_all(hooks: Iterable[Hook], about: str, *args: object) -> None:
+    """Plain functions and coroutines; `about` says in the log what they were called for."""
+    for hook in hooks:
+        try:
+            await answer_of(hook, *args)
+        except Exception as error:  # noqa: BLE001 - a hook is not the work itself
+            events.emit(events.HookFailed(getattr(hook, "__qualname__", repr(hook)), about, events.one_line(error)))
+
+
+async def answer_of(hook: Hook, *args: object) -> Any:
+    answer = hook(*args)
+    return await answer if inspect.isawaitable(answer) else answer

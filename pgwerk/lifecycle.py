@@ -1,0 +1,178 @@
+"""An app's connection to its database, from the first use to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pgwerk import embedded, logs, migrate
+from pgwerk.config import WerkConfig
+from pgwerk.db import Database
+from pgwerk.errors import InvalidOption, NotConnected
+from pgwerk.hooks import call_all
+from pgwerk.inserter import Inserter
+from pgwerk.serializers import JSONSerializer, Serializer
+from pgwerk.sql import check_schema
+from pgwerk.waiters import Waiters
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
+
+    from pgwerk.db import Connect
+    from pgwerk.hooks import Hook
+
+H = TypeVar("H", bound="Hook")
+
+_NOT_CONNECTED = "this Werk is not connected; use `async with app:` or `await app.connect()` first"
+
+
+class Lifecycle:
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        config: WerkConfig | None = None,
+        schema: str | None = None,
+        serializer: Serializer | None = None,
+        auto_migrate: bool | None = None,
+        pool: AsyncConnectionPool[Any] | None = None,
+        connect: Connect | None = None,
+        log_level: str | None = None,
+        log_format: str | None = None,
+    ) -> None:
+        self.config = (config or WerkConfig.from_env()).changed(
+            dsn=dsn, schema=schema, auto_migrate=auto_migrate, log_level=log_level, log_format=log_format
+        )
+        self.serializer = serializer or JSONSerializer()
+        self._pool, self._connect = pool, connect
+        self._database: Database | None = None
+        self._inserting: Inserter | None = None
+        self._server: embedded.Server | None = None
+        self._connecting = asyncio.Lock()
+        self._users, self._is_kept = 0, False
+        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
+        self._startup: list[Hook] = []
+        self._shutdown: list[Hook] = []
+        self._before_enqueue: list[Hook] = []
+        check_schema(self.config.schema)
+        if self.config.dsn and embedded.is_embedded(self.config.dsn):
+            embedded.folder_of(self.config.dsn)
+        if log_level or log_format:
+            logs.configure_logging(self.config.log_level, self.config.log_format)
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            raise NotConnected(_NOT_CONNECTED)
+        return self._database
+
+    @property
+    def is_connected(self) -> bool:
+        return self._database is not None
+
+    def on_startup(self, hook: H) -> H:
+        """Called without arguments once the app is connected; also as a decorator."""
+        self._startup.append(hook)
+        return hook
+
+    def on_shutdown(self, hook: H) -> H:
+        """Called without arguments before the app is disconnected; also as a decorator."""
+        self._shutdown.append(hook)
+        return hook
+
+    def register_before_enqueue(self, hook: Hook) -> None:
+        """Called with the `EnqueueParams` of every job before anything is written: it may change them, or raise to
+        refuse the job (and with it the whole call).
+        """
+        self._before_enqueue.append(hook)
+
+    def unregister_before_enqueue(self, hook: Hook) -> None:
+        """No effect if it is not registered."""
+        if hook in self._before_enqueue:
+            self._before_enqueue.remove(hook)
+
+    async def connect(self) -> None:
+        """Starts the embedded server if that is what the DSN asks for, and brings the schema up to date. Again: no
+        effect.
+        """
+        await self._open()
+        self._is_kept = True
+
+    async def _open(self) -> None:
+        async with self._connecting:
+            if self._database is not None:
+                return
+            try:
+                database = await self.reach()
+                if self.config.auto_migrate:
+                    await migrate.migrate(database)
+                await migrate.check(database)
+            except BaseException:
+                self._stop_server()
+                raise
+            self._use(database)
+        await call_all(self._startup, "the app's start")
+
+    def _use(self, database: Database) -> None:
+        self._database = database
+        self._inserting = Inserter(database)
+
+    async def reach(self) -> Database:
+        """The database, whatever its schema; an embedded server runs until `disconnect()`."""
+        return Database(await self._resolve(), self.config.schema, self._pool, self._connect)
+
+    def detached(self) -> Self:
+        """The same app for another process or thread: it needs no `connect()`, and opens a short connection of its own
+        whenever it is used.
+        """
+        config = self.config.changed(dsn=self.database.dsn)
+        twin = type(self)(config=config, serializer=self.serializer, connect=self._connect)
+        twin._use(Database(self.database.dsn, config.schema, connect=self._connect))  # noqa: SLF001 - itself
+        return twin
+
+    async def disconnect(self) -> None:
+        if self._database is not None:
+            await call_all(self._shutdown, "the app's end")
+        waiters = self._waiters.pop(asyncio.get_running_loop(), None)
+        if waiters is not None:
+            await waiters.close()
+        if self._inserting is not None:
+            await self._inserting.close()
+        self._database, self._inserting, self._is_kept = None, None, False
+        self._stop_server()
+
+    def _stop_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def __aenter__(self) -> Self:
+        """May be entered again, by a handler or a worker: the last one out disconnects what no `connect()` keeps."""
+        await self._open()
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0 and not self._is_kept:
+            await self.disconnect()
+
+    @property
+    def _inserter(self) -> Inserter:
+        if self._inserting is None:
+            raise NotConnected(_NOT_CONNECTED)
+        return self._inserting
+
+    def _waiters_here(self) -> Waiters:
+        return self._waiters.setdefault(asyncio.get_running_loop(), Waiters(self.database, self.serializer))
+
+    async def _resolve(self) -> str:
+        """The DSN of a server that runs: an embedded one is started, or joined."""
+        dsn = self.config.dsn or ""
+        if not dsn and self._pool is None and self._connect is None:
+            raise InvalidOption('there is no database to connect to; give Werk("postgresql://…") or set PGWERK_DSN')
+        if not embedded.is_embedded(dsn):
+            return dsn
+        self._server = await asyncio.to_thread(embedded.start, embedded.folder_of(dsn))
+        return self._server.dsn

@@ -1,0 +1,111 @@
+"""What people see of queues, workers and the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Unpack
+
+from pgwerk.control import Control
+from pgwerk.store.control import ControlStore
+
+if TYPE_CHECKING:
+    from pgwerk.filters import Filters
+    from pgwerk.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One start of a worker. Those that have ended are remembered for a day."""
+
+    id: int
+    name: str
+    """Its host and process."""
+
+    kind: str
+    queues: list[str]
+    concurrency: int
+    state: str
+    """alive, stopped, or dead."""
+
+    started_at: datetime
+    ended_at: datetime | None
+    running: int
+    """Jobs in its hands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """What has not ended in a queue."""
+
+    queue: str
+    queued: int
+    scheduled: int
+    waiting: int
+    active: int
+    aborting: int
+    oldest_queued_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """What ended in one minute."""
+
+    minute: datetime
+    complete: int
+    failed: int
+    aborted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    version: str
+    database_bytes: int
+    schema_bytes: int
+
+
+class Overview(Control):
+    async def list_workers(self) -> list[WorkerInfo]:
+        async with self._session() as session:
+            rows = await session.run(self._control.list_workers(None))
+        return [WorkerInfo(**{name: row[name] for name in _WORKER}) for row in rows]
+
+    async def get_worker(self, worker_id: int) -> WorkerInfo | None:
+        async with self._session() as session:
+            rows = await session.run(self._control.list_workers(worker_id))
+        return WorkerInfo(**{name: rows[0][name] for name in _WORKER}) if rows else None
+
+    async def list_worker_jobs(self, worker: WorkerInfo | int, **filters: Unpack[Filters]) -> list[Job]:
+        """Those that it runs, or has ended."""
+        theirs: Filters = {**filters, "worker_id": worker if isinstance(worker, int) else worker.id}
+        return await self.list_jobs(**theirs)
+
+    async def get_queue_stats(self, *, callbacks: bool = False) -> list[QueueStats]:
+        """Of every queue in which something has not ended."""
+        async with self._session() as session:
+            rows = await session.run(self._control.queue_stats(callbacks=callbacks))
+        return [QueueStats(**row) for row in rows]
+
+    async def get_throughput_history(self, minutes: int = 60) -> list[Throughput]:
+        """Of those of the last minutes in which something ended, as far as the rows are still there."""
+        async with self._session() as session:
+            rows = await session.run(self._control.throughput(minutes))
+        return [Throughput(**row) for row in rows]
+
+    async def get_server_info(self) -> ServerInfo:
+        async with self._session() as session:
+            row = await session.run(self._control.server_info())
+        return ServerInfo(**row)
+
+    async def vacuum(self) -> None:
+        """Of all tables, with their statistics."""
+        async with self._session() as session:
+            await session.single(ControlStore(self.database.schema).vacuum())
+
+    async def truncate(self) -> None:
+        """Deletes every job there is, running ones too. There is no way back."""
+        async with self._session() as session:
+            await session.run(self._control.truncate())
+
+
+_WORKER = tuple(field.name for field in fields(WorkerInfo))

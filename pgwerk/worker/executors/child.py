@@ -1,0 +1,126 @@
+"""What a handler's own process does: one job after the other, from a channel to its worker."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import struct
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgwerk.errors import HandlerNotFound, JobTimeout, NotSerializable, WerkError
+from pgwerk.execution import described
+from pgwerk.worker.executors.limits import in_time
+from pgwerk.worker.executors.work import Work, call_of, stored
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from pgwerk.app import Werk
+
+HEAD = struct.Struct("!BQ")  # what follows, and its length in bytes
+WORK, TOUCH, NOTHING, RESULT, RAISED = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What can be known here of the worker."""
+
+    id: int | None
+    name: str | None
+    queues: Sequence[str]
+
+
+class RemoteError(WerkError):
+    """Stands for an exception that could not leave the process it was raised in."""
+
+
+class Channel:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._sending = threading.Lock()  # a handler may give signs of life from any of its threads
+
+    def receive(self) -> bytes | None:
+        """None: nobody will send any more."""
+        head = self._read(HEAD.size)
+        return self._read(HEAD.unpack(head)[1]) if head else None
+
+    def send(self, what: int, body: bytes = b"") -> None:
+        with self._sending:
+            self._channel.sendall(HEAD.pack(what, len(body)) + body)
+
+    def _read(self, size: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._channel.recv(min(size - len(parts), 1 << 20))
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
+
+
+class Server:
+    def __init__(self, channel: socket.socket, app: Werk) -> None:
+        self._channel = Channel(channel)
+        self._app = app.detached()
+        self._is_told_to_end = False
+
+    def run(self) -> None:
+        with asyncio.Runner() as self._runner:
+            while not self._is_told_to_end and (message := self._channel.receive()) is not None:
+                self._answer(*pickle.loads(message))  # noqa: S301 - from the worker that this process is a part of
+
+    def _answer(self, work: Work, identity: Identity) -> None:
+        try:
+            result = self._perform(work, identity)
+        except BaseException as error:  # noqa: BLE001 - it is the attempt's error, whatever it is
+            self._channel.send(RAISED, _report(error))
+        else:
+            self._channel.send(*((NOTHING,) if result is None else (RESULT, result)))
+
+    def _perform(self, work: Work, identity: Identity) -> bytes | None:
+        _, call = call_of(work, self._app, identity, self._touch)
+        result = call()
+        if asyncio.iscoroutine(result):
+            result = self._runner.run(self._cancellable(result, work.row.timeout_secs))
+        return stored(result, work, self._app.serializer)
+
+    def _touch(self) -> None:
+        self._channel.send(TOUCH)
+
+    async def _cancellable(self, coroutine: Any, timeout: float | None) -> Any:
+        """SIGTERM cancels a coroutine, so that it can clean up; other code it ends at once."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - the runner made it
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end, task.cancel)
+        try:
+            return await in_time(coroutine, timeout)
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    def _end(self, cancel: Callable[[], bool]) -> None:
+        self._is_told_to_end = True
+        cancel()
+
+
+def _report(error: BaseException) -> bytes:
+    """Its words, and itself if it can travel."""
+    words = str(error) if isinstance(error, HandlerNotFound | NotSerializable) else described(error)
+    try:
+        report = pickle.dumps((words, error))
+        pickle.loads(report)  # noqa: S301 - our own; some can be written and not be read
+    except Exception:  # noqa: BLE001 - whatever its class does when it is pickled
+        return pickle.dumps((words, RemoteError(words.rpartition("\n")[2])))
+    return report
+
+
+def raised(report: bytes) -> tuple[str, BaseException]:
+    """In the worker: a timeout is one of its own words."""
+    words, error = pickle.loads(report)  # noqa: S301 - from a process that is a part of this one
+    if isinstance(error, JobTimeout):
+        raise error
+    return words, error
