@@ -134,11 +134,13 @@ def backoff(attempt: Attempt, chance: float) -> float:
 
 
 def described(error: BaseException) -> str:
-    """The traceback from the handler on: the frames that called it are ours and say nothing."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("pgwerk."):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    """The traceback from the handler on: the frames that called it are the worker's and say nothing."""
+    handler = frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_globals.get("__name__", "").startswith("pgwerk.worker."):
+            handler = frame.tb_next
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, handler)).rstrip()
 
 
 def expired(ttl: float | None) -> str:

@@ -110,7 +110,7 @@ class Life:
         worker, database = self._worker, self._database
         self._rounds = Rounds(Maintenance(database, worker.config), worker.config.sweep_interval)
         self._upkeep = Upkeep(database, self.id, self._attempts, lambda: self._abort_interval)
-        self._listener = Listener(database, self.name, worker.queues, self._wake, self._wake, self._upkeep.tell)
+        self._listener = Listener(database, self.name, worker.queues, self._wake, self._hear, self._upkeep.tell)
         beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge)
         beat.start()
         tasks = [asyncio.create_task(self._rounds.run()), asyncio.create_task(self._upkeep.run())]
@@ -160,6 +160,11 @@ class Life:
     def _abort_interval(self) -> float:
         usual = ABORT_LISTENING if self._listener.is_listening else ABORT_DEAF
         return self._worker.config.abort_interval or usual
+
+    def _hear(self) -> None:
+        """From now on, or no more: what was said before nobody has heard."""
+        self._upkeep.tell()
+        self._wake()
 
     def _touched(self) -> None:
         self._upkeep.look()

@@ -182,6 +182,8 @@ class _Forks:
         finally:
             for pid in self._living:
                 os.kill(pid, signal.SIGKILL)
+            for pid in self._living:
+                os.waitpid(pid, 0)
 
     def _hear(self) -> bool:
         ready, _, _ = select.select([self._control.fileno(), self._told], [], [])

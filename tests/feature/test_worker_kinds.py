@@ -1,0 +1,314 @@
+"""One suite for the four kinds of worker: what a handler can count on wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgwerk import AsyncWorker, Context, ForkWorker, Job, JobError, JobStatus, ProcessWorker, Retry, ThreadWorker
+from tests import handlers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from pgwerk import Werk
+    from pgwerk.worker.worker import Worker
+
+KINDS = [AsyncWorker, ThreadWorker, ProcessWorker, ForkWorker]
+IN_PROCESSES = [ProcessWorker, ForkWorker]
+GRACE = 0.3  # seconds from SIGTERM to SIGKILL
+BIG = 10_000_000
+
+
+def where() -> list[int]:
+    return [os.getpid(), threading.get_ident()]
+
+
+async def where_async() -> list[int]:
+    return where()
+
+
+def told(ctx: Context, value: Any) -> dict[str, Any]:
+    return {"job": ctx.job.id, "attempt": ctx.job.attempts, "worker": ctx.worker.name, "value": value}
+
+
+async def told_async(ctx: Context, value: Any) -> dict[str, Any]:
+    return told(ctx, value)
+
+
+async def enqueue_another(ctx: Context) -> int:
+    job = await ctx.app.enqueue(handlers.square, 3, _meta={"from": ctx.job.id})
+    assert job is not None
+    return job.id
+
+
+def touch(ctx: Context) -> None:
+    ctx.touch()
+    time.sleep(1)
+
+
+def double(text: str) -> str:
+    return text + text
+
+
+def shout() -> None:
+    print("heard in the worker's own stdout")
+
+
+class OddError(Exception):
+    """One that cannot be pickled."""
+
+    def __init__(self, message: str, lock: Any) -> None:
+        super().__init__(message)
+        self.lock = lock
+
+
+def raise_odd() -> None:
+    raise OddError("odd", threading.Lock())
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+def block_for(path: str, seconds: float) -> None:
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("started\n")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+async def sleep_for(path: str, seconds: float) -> None:
+    try:
+        await handlers.write_and_sleep(path, "started", seconds)
+    finally:
+        await handlers.write(path, "cleaned up")
+
+
+def ignore_sigterm(path: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    block_for(path, 3600)
+
+
+def die_of(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def exit_at_once(status: int) -> None:
+    os._exit(status)
+
+
+@pytest.fixture(params=KINDS)
+async def any_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIterator[Worker]:
+    async with _running(app, request.param) as running:
+        yield running
+
+
+@pytest.fixture(params=IN_PROCESSES)
+async def process_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIterator[Worker]:
+    async with _running(app, request.param) as running:
+        yield running
+
+
+@asynccontextmanager
+async def _running(app: Werk, kind: type[Worker]) -> AsyncIterator[Worker]:
+    runner = kind(app, concurrency=2, sigterm_grace=GRACE, shutdown_timeout=0.5)
+    task = asyncio.create_task(runner.run())
+    yield runner
+    runner.stop()
+    await task
+
+
+async def _failed(app: Werk, function: Callable[..., Any], *args: Any, **options: Any) -> Job:
+    with pytest.raises(JobError) as caught:
+        await app.apply(function, *args, timeout=20, **options)
+    return caught.value.job
+
+
+async def _started(app: Werk, path: Path, function: Callable[..., Any], *args: Any, **options: Any) -> Job:
+    job = await app.enqueue(function, str(path), *args, **options)
+    assert job is not None
+    async with asyncio.timeout(20):
+        while not path.exists() or "started" not in path.read_text():
+            await asyncio.sleep(0.01)
+    return job
+
+
+@pytest.mark.parametrize("function", [told, told_async])
+async def test_a_result_and_the_context(app: Werk, any_worker: Worker, function: Any) -> None:
+    value = {"a": [1, 2.5, None, "ü"], "text": "123"}
+    result = await app.apply(function, value, timeout=20)
+    (job,) = await app.list_jobs()
+    assert result == {"job": job.id, "attempt": 1, "worker": any_worker.name, "value": value}
+
+
+@pytest.mark.parametrize("function", [where, where_async])
+async def test_handlers_run_where_the_kind_says(app: Werk, any_worker: Worker, function: Any) -> None:
+    process, thread = await app.apply(function, timeout=20)
+    assert (process == os.getpid()) is isinstance(any_worker, AsyncWorker | ThreadWorker)
+    on_loop = isinstance(any_worker, AsyncWorker) and function is where_async
+    if process == os.getpid():
+        assert (thread == threading.get_ident()) is on_loop
+
+
+async def test_an_exception_comes_with_its_type_and_whole_traceback(app: Werk, any_worker: Worker) -> None:
+    error = (await _failed(app, handlers.fail, "on purpose")).error or ""
+    assert error.startswith("Traceback (most recent call last):")
+    assert "raise ValueError(message)" in error
+    assert error.endswith("ValueError: on purpose")
+    assert "pgwerk/worker" not in error
+
+
+async def test_an_exception_that_cannot_travel_is_told_all_the_same(app: Werk, any_worker: Worker) -> None:
+    seen: list[Any] = []
+    any_worker.push_exception_handler(lambda job, error: seen.append((job.id, str(error))))
+    job = await _failed(app, raise_odd)
+    assert (job.error or "").endswith("OddError: odd")
+    assert seen[0][0] == job.id
+    assert "odd" in seen[0][1]
+
+
+async def test_a_handler_that_wants_to_leave_fails_alone(app: Werk, any_worker: Worker) -> None:
+    assert ((await _failed(app, leave)).error or "").endswith("SystemExit: 3")
+    assert await app.apply(handlers.square, 3, timeout=20) == 9
+
+
+async def test_a_handler_enqueues_through_its_context(app: Werk, any_worker: Worker) -> None:
+    first = await app.apply(enqueue_another, timeout=20)
+    assert (await app.wait_for(first, timeout=20)).result == 9
+
+
+async def test_ten_megabytes_go_in_and_come_out(app: Werk, any_worker: Worker) -> None:
+    text = "x" * BIG
+    assert await app.apply(double, text, timeout=60) == text + text
+
+
+async def test_stdout_is_left_alone(app: Werk, any_worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+    await app.apply(shout, timeout=20)
+    any_worker.stop()
+    async with asyncio.timeout(20):
+        while (await app.list_workers())[0].state == "alive":
+            await asyncio.sleep(0.02)
+    assert capfd.readouterr().out.count("heard in the worker's own stdout") == 1
+
+
+async def test_a_coroutine_past_its_timeout_is_cancelled_and_cleans_up(
+    app: Werk, any_worker: Worker, tmp_path: Path
+) -> None:
+    job = await _failed(app, sleep_for, str(tmp_path / "facts"), 3600, _timeout=0.2)
+    assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
+    assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
+    assert await app.apply(handlers.square, 3, timeout=20) == 9
+
+
+@pytest.mark.parametrize("kind", [AsyncWorker, ThreadWorker])
+async def test_a_thread_past_its_timeout_keeps_its_slot_until_it_returns(
+    app: Werk, kind: type[Worker], tmp_path: Path
+) -> None:
+    async with _running(app, kind) as running:
+        job = await _failed(app, block_for, str(tmp_path / "facts"), 2.0, _timeout=0.2)
+        assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
+        assert running._life is not None
+        assert running._life._attempts._stuck == 1
+        async with asyncio.timeout(20):
+            while running._life._attempts._stuck:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("function", [block_for, ignore_sigterm])
+async def test_blocking_code_past_its_timeout_is_killed_and_its_slot_is_free(
+    app: Werk, process_worker: Worker, tmp_path: Path, function: Any
+) -> None:
+    args = (3600,) if function is block_for else ()
+    jobs = await asyncio.gather(
+        *[_failed(app, function, str(tmp_path / f"facts{n}"), *args, _timeout=0.2) for n in range(3)]
+    )
+    assert {(job.error or "").rpartition(": ")[2] for job in jobs} == {"the attempt took longer than its 0.2 s"}
+    assert await app.map(handlers.square, [[n] for n in range(4)], timeout=20) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("function", [sleep_for, block_for])
+async def test_an_abort_ends_a_running_job_within_a_second(
+    app: Werk, any_worker: Worker, tmp_path: Path, function: Any
+) -> None:
+    job = await _started(app, tmp_path / "facts", function, 1.5 if function is block_for else 3600)
+    asked = time.monotonic()
+    assert await app.abort_job(job)
+    assert (await app.get_job(job)).status in (JobStatus.Aborting, JobStatus.Aborted)
+    ended = await app.wait_for(job, timeout=20)
+    assert time.monotonic() - asked < 1 + GRACE
+    assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
+    if function is sleep_for:
+        assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "words"),
+    [
+        (die_of, signal.SIGSEGV, "the process of the attempt was ended by signal SIGSEGV"),
+        (die_of, signal.SIGKILL, "the process of the attempt was ended by signal SIGKILL (out of memory?)"),
+        (exit_at_once, 3, "the process of the attempt ended with exit status 3"),
+    ],
+)
+async def test_a_crash_fails_its_job_alone(
+    app: Werk, process_worker: Worker, tmp_path: Path, function: Any, argument: int, words: str
+) -> None:
+    beside = await _started(app, tmp_path / "facts", sleep_for, 0.5)
+    job = await _failed(app, function, int(argument))
+    assert (job.status, job.error) == (JobStatus.Failed, words)
+    assert (await app.wait_for(beside, timeout=20)).status == JobStatus.Complete
+    assert await app.apply(handlers.square, 3, timeout=20) == 9
+
+
+async def test_a_crash_uses_an_attempt_and_the_next_one_runs(app: Werk, process_worker: Worker) -> None:
+    job = await _failed(app, die_of, int(signal.SIGSEGV), _retry=Retry(max=3))
+    assert [each.status for each in await app.get_executions(job)] == ["failed"] * 3
+
+
+async def test_a_pool_keeps_its_processes_and_replaces_one_that_died(app: Werk) -> None:
+    async with _running(app, ProcessWorker):
+        before = {(await app.apply(where, timeout=20))[0] for _ in range(10)}
+        assert len(before) <= 2
+        await _failed(app, exit_at_once, 1)
+        after = {(await app.apply(where, timeout=20))[0] for _ in range(10)}
+        assert len(after) <= 2
+
+
+async def test_a_fork_is_for_one_job(app: Werk) -> None:
+    async with _running(app, ForkWorker):
+        assert len({(await app.apply(where, timeout=20))[0] for _ in range(5)}) == 5
+
+
+async def test_a_sign_of_life_is_given_from_anywhere(app: Werk, any_worker: Worker, query: Any) -> None:
+    job = await app.enqueue(touch, _heartbeat=3600)
+    assert job is not None
+    async with asyncio.timeout(20):
+        while not query("select job_id from active where touched_at is not null"):
+            await asyncio.sleep(0.02)
+    assert (await app.wait_for(job, timeout=20)).status == JobStatus.Complete
+
+
+async def test_a_stop_hands_running_jobs_back(app: Werk, any_worker: Worker, tmp_path: Path) -> None:
+    job = await _started(app, tmp_path / "facts", sleep_for, 3600)
+    any_worker.stop()
+    async with asyncio.timeout(20):
+        while (await app.get_job(job)).status != JobStatus.Queued:
+            await asyncio.sleep(0.02)
+    assert (await app.get_job(job)).attempts == 0
+
+
+async def test_no_process_outlives_its_worker(app: Werk) -> None:
+    for kind in IN_PROCESSES:
+        async with _running(app, kind):
+            pid, _ = await app.apply(where, timeout=20)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
