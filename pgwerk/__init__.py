@@ -28,7 +28,8 @@ from pgwerk.job import ExecutionStatus, Job, JobExecution, JobStatus
 from pgwerk.logs import configure_logging
 from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
 from pgwerk.params import Callback, EnqueueParams, FailureMode, Repeat, Retry
-from pgwerk.serializers import JSONSerializer, Serializer
+from pgwerk.serializers import JSONSerializer, PickleSerializer, Serializer
+from pgwerk.typed import TypedJSONSerializer
 from pgwerk.worker.worker import AsyncWorker, ForkWorker, ProcessWorker, ThreadWorker
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "MissingExtra",
     "NotConnected",
     "NotSerializable",
+    "PickleSerializer",
     "ProcessDied",
     "ProcessWorker",
     "QueueStats",
@@ -70,6 +72,7 @@ __all__ = [
     "ServerUnreachable",
     "ThreadWorker",
     "Throughput",
+    "TypedJSONSerializer",
     "Werk",
     "WerkConfig",
     "WerkError",

@@ -21,7 +21,9 @@ class Event:
 class WorkerStarted(Event):
     worker_id: int
     name: str
+    kind: str
     queues: str
+    strategy: str
     concurrency: int
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from contextvars import ContextVar
 from logging import ERROR, INFO, WARNING
+from typing import NamedTuple, TextIO
 
 from pgwerk import events
 from pgwerk.errors import InvalidOption
@@ -14,7 +16,10 @@ logger = logging.getLogger("pgwerk")
 _LINES: dict[type[events.Event], tuple[int, str]] = {
     events.WorkerStarted: (
         INFO,
-        "worker {0.name} ({0.worker_id}) runs up to {0.concurrency} jobs at once from {0.queues}",
+        (
+            "worker {0.name} ({0.worker_id}) runs up to {0.concurrency} jobs at once from {0.queues} "
+            "({0.kind}, {0.strategy})"
+        ),
     ),
     events.WorkerStopping: (
         INFO,
@@ -49,29 +54,61 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
     ),
     events.ClaimLost: (WARNING, "job {0.job_id} was taken from this worker; what it gave is not stored"),
     events.ResultRefused: (ERROR, "the result of job {0.job_id} was refused by Postgres; the attempt fails: {0.error}"),
+    events.HookFailed: (ERROR, "the hook {0.hook} raised for {0.about}, which goes on: {0.error}"),
     events.JobsRescued: (WARNING, "took back {0.requeued} jobs of dead workers; {0.failed} more had no attempt left"),
     events.DutyFailed: (WARNING, "{0.duty} failed and will be tried again: {0.error}"),
 }
 
 
+class _Job(NamedTuple):
+    id: int
+    function: str
+    attempt: int
+
+
+_job: ContextVar[_Job | None] = ContextVar("job", default=None)
+
+
+def enter_job(job_id: int, function: str, attempt: int) -> None:
+    """Whatever is logged from here on, in this task or thread and those that it starts, carries the job."""
+    _job.set(_Job(job_id, function, attempt))
+
+
 def configure_logging(level: str = "info", format: str = "text") -> None:  # noqa: A002 - the name that users write
-    """Gives pgwerk's own logger a handler on stderr; the root logger stays the program's business."""
+    """Logs everything from this level on to stderr. Lines of handlers carry their job, its function and the attempt."""
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None or format not in ("text", "json"):
         raise InvalidOption(f"log level and format must be like info and text, got {level!r} and {format!r}")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if format == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    logger.handlers[:] = [handler]
-    logger.setLevel(number)
-    logger.propagate = False
+    handler = _Handler()
+    handler.setFormatter(_Json() if format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [*(each for each in root.handlers if not isinstance(each, _Handler)), handler]
+    root.setLevel(number)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Known by its class, so that a second call replaces the first one's."""
+
+
+class _Text(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        job = _job.get()
+        line = super().formatMessage(record)
+        return line if job is None else f"{line} [job {job.id} {job.function} attempt {job.attempt}]"
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        job = _job.get()
+        line: dict[str, object] = {
+            "time": self.formatTime(record), "level": record.levelname.lower(), "logger": record.name,
+            "message": record.getMessage(),
+        }  # fmt: skip
+        if job is not None:
+            line |= {"job_id": job.id, "function": job.function, "attempt": job.attempt}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return json.dumps(line, default=str)
 
 
 def _log(event: events.Event) -> None:

@@ -20,6 +20,11 @@ async def echo(value: Any) -> Any:
     return value
 
 
+async def remember(ctx: Context) -> str:
+    """A callback."""
+    return f"job {ctx.job.id} {ctx.job.status}: {ctx.job.error or ctx.job.result}"
+
+
 def square(number: int) -> int:
     return number * number
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pgwerk import events
 from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
 from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
+from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
 from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
@@ -219,6 +220,7 @@ class Attempts:
 
     async def _perform(self, running: Running) -> End:
         """Whatever a handler throws, also at the event loop, ends this attempt alone."""
+        enter_job(running.row.job_id, str(running.row.function), running.row.attempt)
         try:
             touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
             return End(Verdict.RETURNED, await self._executor.run(running.work, touch, on_stuck))

@@ -70,7 +70,12 @@ class Life:
         self._exchange = Exchange(self._database, lanes, self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
         await self._exchange.connect()
-        events.emit(events.WorkerStarted(self.id, self.name, ", ".join(worker.queues), worker.config.concurrency))
+        self._say_started()
+
+    def _say_started(self) -> None:
+        config, queues = self._worker.config, ", ".join(self._worker.queues)
+        kind, strategy = type(self._worker).__name__, str(config.dequeue_strategy)
+        events.emit(events.WorkerStarted(self.id, self.name, kind, queues, strategy, config.concurrency))
 
     async def run(self) -> None:
         """Until the worker is to stop and nothing is under way, or until it is lost."""

@@ -220,8 +220,8 @@ def test_wrong_app(project: Project, app: str, words: str) -> None:
         (["worker", "tasks:app", "--dsn", "nonsense"], "error: not a DSN that Postgres understands"),
         (["worker", "tasks:app", "--schema", 'a"b'], "error: a schema's name has 1 to 63 bytes"),
         (
-            ["worker", "tasks:app", "--log-level", "loud"],
-            "error: log level and format must be like info and text",
+            ["worker", "tasks:app", "--queues", "a:0"],
+            "error: the weight of a queue must be more than 0, got 0.0 for 'a'",
         ),
         (["worker", "tasks:app", "--queues", ""], "error: queues must be at least one name"),
         (["worker", "tasks:app", "--no-auto-migrate"], "error: the database has no schema"),

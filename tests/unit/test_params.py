@@ -14,7 +14,18 @@ import orjson
 import pytest
 from hypothesis import given, strategies as st
 
-from pgwerk import EnqueueParams, InvalidOption, InvalidType, JSONSerializer, NotSerializable, Retry
+from pgwerk import (
+    Callback,
+    Dependency,
+    EnqueueParams,
+    FailureMode,
+    InvalidOption,
+    InvalidType,
+    JSONSerializer,
+    NotSerializable,
+    Repeat,
+    Retry,
+)
 from pgwerk.checks import LONGEST_SECONDS
 from pgwerk.errors import WerkError
 from pgwerk.params import OPTIONS, Spec, specify, split_options
@@ -45,8 +56,10 @@ def test_what_nobody_says() -> None:
     columns = orjson.loads(orjson.dumps(_spec().columns))
     assert columns == {
         "function": PATH, "payload": {"args": [], "kwargs": {}}, "queue": "default", "priority": 0, "key": None,
-        "meta": None, "max_attempts": 1, "retry_intervals": None, "timeout": None, "ttl": None,
-        "delay": None, "at": None,
+        "group_key": None, "meta": None, "max_attempts": 1, "retry_intervals": None, "timeout": None,
+        "heartbeat": None, "ttl": None, "result_ttl": None, "failure_ttl": None, "failure_mode": None,
+        "on_success": None, "on_failure": None, "on_stopped": None, "repeat_remaining": None, "repeat_intervals": None,
+        "depends_on": None, "delay": None, "at": None,
     }  # fmt: skip
 
 
@@ -82,9 +95,32 @@ TAKEN = [
     ("key", "key", "k" * 255, "k" * 255),
     ("meta", "meta", {"source": "api", "n": [1, None]}, {"source": "api", "n": [1, None]}),
     ("meta", "meta", {}, {}),
+    ("group_key", "group", "user:99", "user:99"),
+    ("heartbeat", "heartbeat", 30, 30.0),
+    ("result_ttl", "result_ttl", 3600, 3600.0),
+    ("result_ttl", "result_ttl", 0, 0.0),
+    ("failure_ttl", "failure_ttl", timedelta(days=1), 86400.0),
+    ("failure_mode", "failure_mode", "hold", None),
+    ("failure_mode", "failure_mode", FailureMode.Delete, "delete"),
+    ("failure_mode", "failure_mode", "delete", "delete"),
+    ("on_success", "on_success", handlers.remember, {"function": "tests.handlers.remember", "timeout": None}),
+    ("on_failure", "on_failure", "a.b", {"function": "a.b", "timeout": None}),
+    ("on_stopped", "on_stopped", Callback(handlers.remember, 10), {"function": "tests.handlers.remember", "timeout": 10.0}),
+    ("repeat_remaining", "repeat", Repeat(times=5, interval=3600), 5),
+    ("repeat_intervals", "repeat", Repeat(times=5, interval=3600), [3600.0]),
+    ("repeat_intervals", "repeat", Repeat(times=3, intervals=[60, 300, timedelta(hours=1)]), [60.0, 300.0, 3600.0]),
+    ("repeat_intervals", "repeat", Repeat(1), [0.0]),
+    ("depends_on", "depends_on", 7, [{"on_id": 7, "on_place": None, "allow_failure": False}]),
+    ("depends_on", "depends_on", [], None),
+    ("depends_on", "depends_on", ["7", Dependency(8, allow_failure=True)], [
+        {"on_id": 7, "on_place": None, "allow_failure": False}, {"on_id": 8, "on_place": None, "allow_failure": True},
+    ]),
+    ("depends_on", "depends_on", [Dependency(7, allow_failure=True), 7], [
+        {"on_id": 7, "on_place": None, "allow_failure": False},
+    ]),
     ("ttl", "ttl", 60, 60.0),
     ("ttl", "ttl", timedelta(days=1), 86400.0),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("column", "option", "value", "written"), TAKEN)
@@ -152,6 +188,26 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"meta": {"a": "\0"}}, TypeError, r"_meta cannot be stored: Postgres takes no text with a NUL character, got '\x00'"),
     ({"meta": {1: 2}}, TypeError, "_meta cannot be stored: dict key must be str"),
     ({"meta": {"a": math.nan}}, TypeError, "_meta cannot be stored: JSON has no word for nan"),
+    ({"heartbeat": 0}, ValueError, "_heartbeat must be more than 0 seconds, got 0"),
+    ({"heartbeat": "5"}, TypeError, f"_heartbeat {SECONDS}, got '5'"),
+    ({"group": ""}, ValueError, "_group must have 1 to 255 characters, got 0"),
+    ({"group": "g" * 256}, ValueError, "_group must have 1 to 255 characters, got 256"),
+    ({"group": 7}, TypeError, "_group must be a text, got 7"),
+    ({"result_ttl": -1}, ValueError, f"_result_ttl {CENTURY}, got -1"),
+    ({"failure_ttl": -0.5}, ValueError, f"_failure_ttl {CENTURY}, got -0.5"),
+    ({"failure_mode": "drop"}, ValueError, "_failure_mode must be hold or delete, got 'drop'"),
+    ({"failure_mode": None}, ValueError, "_failure_mode must be hold or delete, got None"),
+    ({"on_success": ""}, ValueError, "_on_success is empty; give a function or its dotted path"),
+    ({"on_success": "nodots"}, ValueError, "_on_success must be a dotted path like package.module.function, got 'nodots'"),
+    ({"on_success": 7}, TypeError, "_on_success must be a module-level function, a class or a static method, or its dotted path, got 7"),
+    ({"on_failure": lambda _: None}, ValueError, "a lambda cannot be found by a worker, got "),
+    ({"on_stopped": handlers.noop}, TypeError, "_on_stopped is called with ctx alone, which tests.handlers.noop() -> 'None' does not take"),
+    ({"repeat": 5}, TypeError, "_repeat must be a Repeat, like Repeat(times=5, interval=60), got 5"),
+    ({"depends_on": "x7"}, ValueError, "_depends_on names a job by its Job, its id, or in enqueue_many by the EnqueueParams of another job of the same call, got 'x7'"),
+    ({"depends_on": 0}, ValueError, "_depends_on names a job by "),
+    ({"depends_on": [1, 1.5]}, ValueError, "_depends_on names a job by "),
+    ({"depends_on": [None]}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),
+    ({"depends_on": EnqueueParams("a.b")}, ValueError, "_depends_on names a job by "),
     ({"ttl": 0}, ValueError, "_ttl must be more than 0 seconds, got 0"),
     ({"ttl": -60}, ValueError, "_ttl must be more than 0 seconds, got -60"),
     ({"ttl": "60"}, TypeError, f"_ttl {SECONDS}, got '60'"),
@@ -192,6 +248,30 @@ def test_a_retry_that_can_never_work(values: dict[str, Any], kind: type[Exceptio
         Retry(**values)
     assert str(caught.value).startswith(words)
     assert isinstance(caught.value, kind)
+
+
+REPEATS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"times": 0}, ValueError, "Repeat.times counts the runs after the first and must be from 1 to 2147483647, got 0"),
+    ({"times": "3"}, TypeError, "Repeat.times must be an int, got '3'"),
+    ({"times": True}, TypeError, "Repeat.times must be an int, got True"),
+    ({"times": 1, "interval": -1}, ValueError, f"Repeat.interval {CENTURY}, got -1"),
+    ({"times": 1, "intervals": [1, -1]}, ValueError, f"Repeat.intervals {CENTURY}, got -1"),
+    ({"times": 1, "intervals": []}, ValueError, "Repeat.intervals is empty; give seconds"),
+    ({"times": 1, "interval": 1, "intervals": [1]}, ValueError, "Repeat.interval and Repeat.intervals are two ways"),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "words"), REPEATS)
+def test_a_repeat_that_can_never_work(values: dict[str, Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(WerkError) as caught:
+        Repeat(**values)
+    assert str(caught.value).startswith(words)
+    assert isinstance(caught.value, kind)
+
+
+def test_a_callback_takes_some_time() -> None:
+    with pytest.raises(InvalidOption, match=r"Callback\.timeout must be more than 0 seconds, got 0"):
+        Callback(handlers.remember, timeout=0)
 
 
 # Arguments.

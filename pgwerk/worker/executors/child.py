@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk.errors import HandlerNotFound, JobTimeout, NotSerializable, WerkError
 from pgwerk.execution import described
+from pgwerk.logs import enter_job
 from pgwerk.worker.executors.limits import in_time
 from pgwerk.worker.executors.work import Work, call_of, stored
 
@@ -82,6 +83,7 @@ class Server:
             self._channel.send(*((NOTHING,) if result is None else (RESULT, result)))
 
     def _perform(self, work: Work, identity: Identity) -> bytes | None:
+        enter_job(work.row.job_id, str(work.row.function), work.row.attempt)
         _, call = call_of(work, self._app, identity, self._touch)
         result = call()
         if asyncio.iscoroutine(result):

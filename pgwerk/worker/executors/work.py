@@ -61,6 +61,8 @@ def call_of(
     if row.callback_of is not None:
         return handler, partial(handler.function, context_of(work, app, worker, touch))
     payload = app.serializer.loads(row.payload)
+    if not isinstance(payload, dict) or not payload.keys() >= {"args", "kwargs"}:
+        raise NotSerializable(f"{payload!r:.80} holds no arguments; was it enqueued by an app with another serializer?")
     args = (context_of(work, app, worker, touch), *payload["args"]) if handler.takes_context else payload["args"]
     return handler, partial(handler.function, *args, **payload["kwargs"])
 
