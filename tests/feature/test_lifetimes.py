@@ -1,0 +1,220 @@
+"""How long jobs may wait, how long their rows stay, and signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, WerkConfig
+from pgwerk.maintenance import Maintenance
+from tests import handlers
+from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
+
+if TYPE_CHECKING:
+    from pgwerk import Job
+
+OLD = "update finished set finished_at = now() - interval '8 days'"
+
+
+async def gone(app: Werk, job: Job) -> bool:
+    await app.sweep()
+    try:
+        await app.get_job(job)
+    except JobNotFound:
+        return True
+    return False
+
+
+async def test_ttl_aborts_what_has_not_started_in_time(app: Werk, query: Any) -> None:
+    job = await asked(app, handlers.noop, _ttl=60)
+    assert job.expires_at is not None
+    query(LONG_AGO.format("ready", "expires_at"))
+    await app.sweep()
+    assert await ends(app, job) == [("aborted", "expired: not started within 60 s after it became due")]
+
+
+async def test_ttl_holds_for_a_job_whose_group_is_busy(app: Werk, query: Any) -> None:
+    query("insert into active (job_id, worker_id, claim_no, attempt, group_key) values (999, 999, 1, 1, 'g')")
+    query("insert into worker (id, name, kind, queues, concurrency, patience) values (999, 'w', 'k', '{q}', 1, 1000)")
+    job = await asked(app, handlers.noop, _ttl=60, _group="g")
+    await drain(app)
+    assert query("select job_id from blocked") == [(job.id,)]
+    assert (await app.get_job(job)).is_blocked
+    query(LONG_AGO.format("blocked", "expires_at"))
+    await app.sweep()
+    assert await ends(app, job) == [("aborted", "expired: not started within 60 s after it became due")]
+
+
+async def test_ttl_counts_from_when_it_became_due(app: Werk) -> None:
+    job = await asked(app, handlers.noop, _ttl=60, _delay=3600)
+    await app.sweep()
+    assert (await app.get_job(job)).status == JobStatus.Scheduled
+
+
+async def test_result_ttl_deletes_the_row_so_long_after_it_completed(app: Werk, query: Any) -> None:
+    job = await asked(app, handlers.noop, _result_ttl=3600)
+    await drain(app)
+    assert not await gone(app, job)
+    query(LONG_AGO.format("finished", "expires_at"))
+    assert await gone(app, job)
+    for table in ("job", "finished", "attempt", "dependency"):
+        assert query(f"select count(*) from {table}") == [(0,)]
+
+
+async def test_result_ttl_0_deletes_at_once(app: Werk) -> None:
+    job = await asked(app, handlers.noop, _result_ttl=0)
+    await drain(app)
+    assert await gone(app, job)
+
+
+async def test_failure_ttl_deletes_the_row_so_long_after_it_failed_or_was_aborted(app: Werk) -> None:
+    failed = await asked(app, handlers.fail, _failure_ttl=0, _retry=Retry(2))
+    aborted = await asked(app, handlers.noop, _failure_ttl=0, _delay=60)
+    kept = await asked(app, handlers.noop, _failure_ttl=0)
+    await app.cancel_job(aborted)
+    await drain(app)
+    assert (await gone(app, failed), await gone(app, aborted), await gone(app, kept)) == (True, True, False)
+
+
+async def test_failure_mode_hold_keeps_the_row(app: Werk) -> None:
+    job = await asked(app, handlers.fail)
+    await drain(app)
+    assert not await gone(app, job)
+    assert (await app.get_job(job)).failure_mode == "hold"
+
+
+async def test_failure_mode_delete_removes_it_after_its_callbacks(app: Werk) -> None:
+    job = await asked(app, handlers.fail, _failure_mode="delete", _on_failure=handlers.remember, _queue="q")
+    await AsyncWorker(app, ["q"], burst=True, concurrency=1).run()
+    assert await gone(app, job)
+    assert await app.list_jobs() == []
+
+
+async def test_a_row_stays_until_its_callbacks_have_ended(app: Werk) -> None:
+    job = await asked(app, handlers.noop, _delay=60, _failure_ttl=0, _on_stopped=handlers.remember)
+    await app.cancel_job(job)
+    assert not await gone(app, job)
+    await drain(app)
+    assert [callback.status for callback in await callbacks(app)] in ([], [JobStatus.Complete])
+    assert await gone(app, job)
+    assert await app.list_jobs() == []
+
+
+async def test_a_row_stays_until_its_waiter_has_read_it(app: Werk) -> None:
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    assert await app.apply(handlers.square, 3, _result_ttl=0, timeout=20) == 9
+    assert await app.map(handlers.square, [[n] for n in range(50)], _result_ttl=0, timeout=20) == [
+        n * n for n in range(50)
+    ]
+    worker.stop()
+    await running
+    await app.sweep()
+    assert await app.list_jobs() == []
+
+
+async def test_completed_rows_are_kept_seven_days_and_failed_ones_until_someone_decides(app: Werk, query: Any) -> None:
+    good, bad, own = (
+        await asked(app, handlers.noop), await asked(app, handlers.fail),
+        await asked(app, handlers.noop, _result_ttl=10**6),
+    )  # fmt: skip
+    await drain(app)
+    assert not await gone(app, good)
+    query(OLD)
+    assert (await gone(app, good), await gone(app, bad), await gone(app, own)) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("config", "left"),
+    [(WerkConfig(failure_ttl=60), ["complete"]), (WerkConfig(result_ttl=math.inf, failure_ttl=60), ["complete"])],
+)
+async def test_an_app_says_how_long(app: Werk, query: Any, config: WerkConfig, left: list[str]) -> None:
+    await asked(app, handlers.noop)
+    await asked(app, handlers.fail)
+    await app.cancel_job(await asked(app, handlers.noop, _delay=60))
+    await drain(app)
+    query("update finished set finished_at = now() - interval '1 hour'")
+    await Maintenance(app.database, config).tick()
+    assert [job.status.value for job in await app.list_jobs()] == left
+
+
+async def test_retention_comes_in_batches_and_reaches_everything(app: Werk, query: Any) -> None:
+    query("""
+        insert into job (id, function, payload, queue, priority, max_attempts)
+        select id, 'm.f', '{"args": [], "kwargs": {}}', 'q', 0, 1 from generate_series(1, 3000) id
+    """)
+    query("""
+        insert into finished (job_id, status, attempt, started_at, finished_at)
+        select id, 'complete', 1, now(), now() - interval '8 days' from generate_series(1, 3000) id
+    """)
+    await app.sweep()
+    assert query("select count(*) from job") == [(0,)]
+
+
+# Heartbeats.
+
+
+async def test_heartbeat_renews_the_sign_of_life(app: Werk, query: Any) -> None:
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    await asked(app, handlers.sleep, 3600, _heartbeat=0.2)
+    seen: set[Any] = set()
+    async with asyncio.timeout(20):
+        while len(seen) < 3:
+            seen |= set(query("select touched_at from active where touched_at is not null and stale_at > now()"))
+            await asyncio.sleep(0.05)
+    worker.config = worker.config.changed(shutdown_timeout=0.01)
+    worker.stop()
+    await running
+
+
+async def test_heartbeat_missed_for_twice_its_time_loses_the_attempt(app: Werk, query: Any) -> None:
+    """The worker lives and beats; the attempt alone is lost, and stopped when it is found out."""
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    job = await asked(app, handlers.sleep, 3600, _heartbeat=6)
+    async with asyncio.timeout(20):
+        while not query("select job_id from active where stale_at between now() + '10 s' and now() + '12 s'"):
+            await asyncio.sleep(0.02)
+    query("update active set stale_at = now()")
+    await app.sweep()
+    words = "the attempt gave no sign of life for 12 s; it counts as lost"
+    assert await ends(app, job) == [("failed", words)]
+    worker.config = worker.config.changed(shutdown_timeout=0.01)
+    worker.stop()
+    await running
+    assert await ends(app, job) == [("failed", words)]
+
+
+async def test_heartbeat_is_at_least_ten_seconds_of_patience(app: Werk, query: Any) -> None:
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    await asked(app, handlers.sleep, 3600, _heartbeat=0.5)
+    async with asyncio.timeout(20):
+        while not query("select job_id from active where stale_at > now() + '9 s'"):
+            await asyncio.sleep(0.02)
+    worker.config = worker.config.changed(shutdown_timeout=0.01)
+    worker.stop()
+    await running
+
+
+async def test_touch_job_renews_it_from_outside(app: Werk, query: Any) -> None:
+    job = await asked(app, handlers.noop)
+    assert not await app.touch_job(job)
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    job = await asked(app, handlers.sleep, 3600, _heartbeat=3600)
+    async with asyncio.timeout(20):
+        while not await app.touch_job(job):
+            await asyncio.sleep(0.02)
+    assert (await app.get_job(job)).touched_at is not None
+    worker.config = worker.config.changed(shutdown_timeout=0.01)
+    worker.stop()
+    await running
+
+
+def test_a_context_without_a_worker_can_be_touched(app: Werk) -> None:
+    Context(app, None, None).touch()  # type: ignore[arg-type]
