@@ -27,6 +27,9 @@ check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 bench: $(VENV)/dev  ## enqueue, drain, latency and WAL, each beside raw SQL of the same design
 	$(BIN)/python benchmarks/bench.py
 
+bench-features: $(VENV)/dev  ## what groups, dependencies, callbacks and processes cost
+	$(BIN)/python benchmarks/bench_features.py
+
 bench-horizon: $(VENV)/dev  ## 200,000 jobs while another session holds an old snapshot
 	$(BIN)/python benchmarks/bench_horizon.py
 
@@ -49,4 +52,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults check bench bench-horizon bench-idle bench-peers
+.PHONY: help demo test test-faults check bench bench-features bench-horizon bench-idle bench-peers

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,12 +30,18 @@ NOTIFY = "WITH row AS (INSERT INTO bench_probe VALUES (1)) SELECT pg_notify(%s, 
 
 
 async def drain(dsn: str) -> None:
-    """A worker, until nothing is left."""
+    """A worker, until nothing is left; then says its peak memory."""
     async with Werk(dsn) as app:
         worker = AsyncWorker(app, concurrency=CONCURRENCY, burst=True)
         wait_for_word()
         await worker.run()
-    print("done", flush=True)
+    print(peak_memory(), flush=True)
+
+
+def peak_memory() -> int:
+    """Bytes. What `resource` tells would count the process that this one was started from."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 async def raw_drain(dsn: str) -> None:
@@ -46,7 +53,9 @@ async def raw_drain(dsn: str) -> None:
     low = 0
     for number in count(1):
         claimed = await exchange(session, worker, number, low, outcomes)
-        outcomes = [Outcome(row.job_id, worker, number, "complete") for row in claimed]
+        outcomes = [
+            Outcome(row.job_id, worker, number, "complete", is_grouped=False, has_sequel=False) for row in claimed
+        ]
         if not claimed:
             break
         low = min(row.seq for row in claimed)

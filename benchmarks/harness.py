@@ -102,7 +102,9 @@ class Inspector:
 
     def empty(self) -> None:
         """Everything but the workers; a worker that runs finds its cursor at the old places, and new ones above."""
-        tables = ("job", "ready", "scheduled", "active", "attempt", "finished", "waiter")
+        tables = (
+            "job", "ready", "blocked", "scheduled", "waiting", "dependency", "active", "attempt", "finished", "waiter",
+        )  # fmt: skip
         self.connection.execute(f"TRUNCATE {', '.join(f'{SCHEMA}.{table}' for table in tables)}")
 
     def checkpoint(self) -> None:

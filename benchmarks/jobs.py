@@ -3,7 +3,7 @@
 import socket
 import time
 
-from pgwerk import Werk
+from pgwerk import Context, Werk
 
 app = Werk()  # of PGWERK_DSN
 
@@ -12,6 +12,15 @@ _sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 async def noop() -> None:
     """What is measured is the queue's own work."""
+
+
+def add_up(number: int) -> int:
+    """As little as a process can be asked to do."""
+    return sum(range(number))
+
+
+async def told(_: Context) -> None:
+    """A callback."""
 
 
 async def stamp(port: int) -> None:

@@ -123,14 +123,16 @@ with recursive g as (
 select
     max(g.group_key) as reached,
     coalesce(array_agg(b.job_id) filter (where b.job_id is not null), '{}') as stranded
-from g
+from (
+    select
+        g.group_key,
+        not exists (select from pgwerk.active a where a.group_key = g.group_key offset 0)
+            and not exists (select from pgwerk.ready r where r.group_key = g.group_key offset 0) as is_free
+    from g
+) g
 left join lateral (
-    select job_id from pgwerk.blocked
-    where group_key = g.group_key
-        and not exists (select from pgwerk.active a where a.group_key = g.group_key offset 0)
-        and not exists (select from pgwerk.ready r where r.group_key = g.group_key offset 0)
-    order by queue, priority desc, job_id limit 1
-) b on true
+    select job_id from pgwerk.blocked where group_key = g.group_key order by queue, priority desc, job_id limit 1
+) b on g.is_free
 where g.group_key is not null;
 
 -- name: outdated

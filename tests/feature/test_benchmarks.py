@@ -43,6 +43,13 @@ def test_the_horizon_gives_a_rate_for_each_tenth(server: str, tmp_path: Path) ->
     assert [len(line.split()) for line in lines[-2:]] == [2 + 10 + 1 + 4, 2 + 10 + 1]
 
 
+def test_features_stand_beside_jobs_without_them(server: str, tmp_path: Path) -> None:
+    lines, found = run("bench_features.py", server, tmp_path / "found.json", "--jobs", "400", "--blocked", "500")
+    assert are_measured(found["medians"].values())
+    assert found["rounds"] == [found["medians"]]
+    assert lines[-1].split()[0] == "apply"
+
+
 def test_an_idle_worker_is_counted_by_statement(server: str, tmp_path: Path) -> None:
     _, found = run("bench_idle.py", server, tmp_path / "found.json", "--seconds", "3", "--settle", "0")
     (cost,) = found["rounds"]

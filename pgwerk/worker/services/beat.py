@@ -9,10 +9,12 @@ watch anew, and nobody is declared dead for the time in which nobody could be he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk import events
@@ -71,6 +73,7 @@ class Beat:
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
         self._stopping = threading.Event()
+        self._wake: Callable[[], object] = _nobody
         self._called_at: float | None = None
         self._is_blocked = False
         self._thread = threading.Thread(target=self._run, name=f"pgwerk-beat-{worker_id}", daemon=True)
@@ -80,13 +83,17 @@ class Beat:
 
     async def stop(self) -> None:
         self._stopping.set()
+        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended already
+            self._wake()
         while self._thread.is_alive():  # noqa: ASYNC110 - not by to_thread: handlers may have filled the loop's pool
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.005)
 
     def _run(self) -> None:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
+        self._woken = asyncio.Event()
+        self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, self._woken.set)
         while not self._stopping.is_set():
             try:
                 await self._over_one_connection()
@@ -139,7 +146,11 @@ class Beat:
         self._called_at = None
 
     async def _sleep(self, seconds: float) -> None:
-        """In slices, as the stop comes from another thread."""
-        until = time.monotonic() + seconds
-        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(min(left, 0.1))
+        """Until the stop, which comes from another thread."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._stopping.is_set() else seconds):
+                await self._woken.wait()
+
+
+def _nobody() -> None:
+    """Its thread has not come that far yet: it will see that it is to stop."""
