@@ -24,6 +24,10 @@ check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(TESTS)
 
+docs: $(VENV)/dev  ## the documentation as a site, in site/
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/mkdocs build
+
 bench: $(VENV)/dev  ## enqueue, drain, latency and WAL, each beside raw SQL of the same design
 	$(BIN)/python benchmarks/bench.py
 
@@ -52,4 +56,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults check bench bench-features bench-horizon bench-idle bench-peers
+.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers

@@ -61,8 +61,8 @@ def one_round(server: str, jobs: int, blocked: int) -> Figures:
     called, _ = drained(server, [EnqueueParams(noop), EnqueueParams(noop, on_success=told)] * (jobs // 2))
     pairs, _ = drained(server, [each for _ in range(jobs // 2) for each in pair()])
     return {
-        "plain": plain, "after as many": after, "beside a busy group": beside, "grouped": grouped, "half with callbacks": called,
-        "half dependent": pairs, "memory": memory, "memory beside": beside_memory,
+        "plain": plain, "after as many": after, "beside a busy group": beside, "grouped": grouped,
+        "half with callbacks": called, "half dependent": pairs, "memory": memory, "memory beside": beside_memory,
         **asyncio.run(in_processes(server)), **asyncio.run(mapped(server)),
     }  # fmt: skip
 

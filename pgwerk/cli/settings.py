@@ -45,13 +45,13 @@ def configure(app: Werk, settings: dict[str, Any]) -> None:
 def _option(setting: Field[Any]) -> Callable[[F], F]:
     flag, hint = setting.name.replace("_", "-"), _HINTS[setting.name]
     declaration = f"--{flag}/--no-{flag}" if hint is bool else f"--{flag}"
-    about = f"{setting.metadata['text']}  [default: {_shown(setting.default)}; {environ_name(setting.name)}]"
+    about = f"{setting.metadata['text']}  [default: {shown(setting.default)}; {environ_name(setting.name)}]"
     choices = setting.metadata["choices"]
     kind, metavar = (click.Choice(choices), None) if choices else _KINDS.get(hint, (click.STRING, None))
     return click.option(declaration, type=kind, metavar=metavar, default=None, help=about)
 
 
-def _shown(default: object) -> str:
+def shown(default: object) -> str:
     match default:
         case None:
             return "unset"
