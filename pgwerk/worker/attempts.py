@@ -157,6 +157,11 @@ class Attempts:
 
     def abort(self, ids: Collection[int]) -> None:
         """Somebody wants these to end for good."""
+        for job_id in self._ahead.keys() & set(ids):
+            end = End(Verdict.ABORTED, error="aborted before it ran")
+            outcome = self._outcome(self._ahead.pop(job_id), end)
+            self._outcomes.append(replace(outcome, expired=True))  # as with one that expired, no attempt has started
+            self._on_end()
         for job_id in self._running.keys() & set(ids):
             _end_from_outside(self._running[job_id], Verdict.ABORTED)
 

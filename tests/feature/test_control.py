@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
+from pgwerk.worker import attempts
 from tests import handlers
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
@@ -72,6 +73,21 @@ async def test_abort_job_ends_what_runs_within_a_second(app: Werk) -> None:
         assert (ended.status, ended.error, ended.attempts) == (JobStatus.Aborted, "aborted while it ran", 1)
         (callback,) = await callbacks(app)
         assert (await app.wait_for(callback, timeout=20)).result == f"job {job.id} aborted: aborted while it ran"
+
+
+async def test_abort_job_ends_what_is_claimed_and_has_not_started(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "PATIENCE", 3600)
+    async with working(app, concurrency=1) as worker:
+        hold, ahead = await asked(app, handlers.sleep, 3600), await asked(app, handlers.noop)
+        await runs(app, hold)
+        assert worker._life is not None
+        worker._life._attempts.pace._rate = 1e6  # it believes that the slot is free in a moment
+        worker._life._wake()
+        await runs(app, ahead)
+        assert await app.abort_job(ahead)
+        ended = await app.wait_for(ahead, timeout=20)
+        assert (ended.status, ended.error, ended.attempts) == (JobStatus.Aborted, "aborted before it ran", 0)
+        assert await app.get_executions(ahead) == []
 
 
 async def test_abort_job_needs_no_notification(app: Werk) -> None:

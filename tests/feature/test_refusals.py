@@ -13,7 +13,17 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from pgwerk import EnqueueParams, InvalidOption, InvalidType, NotConnected, NotSerializable, Retry, SchemaMissing, Werk
+from pgwerk import (
+    EnqueueParams,
+    InvalidOption,
+    InvalidType,
+    JobNotFound,
+    NotConnected,
+    NotSerializable,
+    Retry,
+    SchemaMissing,
+    Werk,
+)
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -77,6 +87,19 @@ REFUSED: dict[str, tuple[Call, type[Exception], type[Exception], str]] = {
     "a long key": (_call(handlers.noop, _key="k" * 256), InvalidOption, ValueError, "_key must have 1 to 255 characters, got 256"),
     "meta of no kind": (_call(handlers.noop, _meta=["a"]), InvalidType, TypeError, "_meta must be a dict, got ['a']"),
     "unserializable meta": (_call(handlers.noop, _meta={"a": object}), NotSerializable, TypeError, "_meta cannot be stored: "),
+    "no heartbeat": (_call(handlers.noop, _heartbeat=0), InvalidOption, ValueError, "_heartbeat must be more than 0 seconds, got 0"),
+    "an empty group": (_call(handlers.noop, _group=""), InvalidOption, ValueError, "_group must have 1 to 255 characters, got 0"),
+    "a long group": (_call(handlers.noop, _group="g" * 256), InvalidOption, ValueError, "_group must have 1 to 255 characters, got 256"),
+    "a negative result_ttl": (_call(handlers.noop, _result_ttl=-1), InvalidOption, ValueError, "_result_ttl must be from 0 to "),
+    "a negative failure_ttl": (_call(handlers.noop, _failure_ttl=-1), InvalidOption, ValueError, "_failure_ttl must be from 0 to "),
+    "another failure_mode": (_call(handlers.noop, _failure_mode="drop"), InvalidOption, ValueError, "_failure_mode must be hold or delete, got 'drop'"),
+    "a lambda as callback": (_call(handlers.noop, _on_success=lambda _: None), InvalidOption, ValueError, "a lambda cannot be found by a worker, got "),
+    "a callback without ctx": (_call(handlers.noop, _on_failure=handlers.noop), InvalidType, TypeError, "_on_failure is called with ctx alone, which tests.handlers.noop() -> 'None' does not take"),
+    "an empty callback": (_call(handlers.noop, _on_stopped=""), InvalidOption, ValueError, "_on_stopped is empty; give a function or its dotted path"),
+    "a repeat of no kind": (_call(handlers.noop, _repeat=5), InvalidType, TypeError, "_repeat must be a Repeat, like Repeat(times=5, interval=60), got 5"),
+    "a malformed dependency": (_call(handlers.noop, _depends_on="first"), InvalidOption, ValueError, "_depends_on names a job by its Job, its id, or in enqueue_many by "),
+    "an unknown dependency": (_call(handlers.noop, _depends_on=10**9), JobNotFound, LookupError, "_depends_on names job 1000000000, which does not exist; nothing was enqueued"),
+    "a dependency of a taken key": (_call(handlers.noop, _depends_on=[None]), InvalidOption, ValueError, "_depends_on got None, which enqueue returns for a taken key"),
     "no ttl": (_call(handlers.noop, _ttl=0), InvalidOption, ValueError, "_ttl must be more than 0 seconds, got 0"),
     "a negative ttl": (_call(handlers.noop, _ttl=timedelta(seconds=-1)), InvalidOption, ValueError, "_ttl must be "),
     "an unknown option": (_call(handlers.noop, _prioritty=1), InvalidOption, ValueError, "_prioritty is no option of a job; did you mean _priority? (a handler's own arguments start without _)"),
