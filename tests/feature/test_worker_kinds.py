@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -12,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgwerk import AsyncWorker, Context, ForkWorker, Job, JobError, JobStatus, ProcessWorker, Retry, ThreadWorker
+from pgwerk import (
+    AsyncWorker,
+    Context,
+    ForkWorker,
+    Job,
+    JobError,
+    JobStatus,
+    ProcessWorker,
+    Retry,
+    ThreadWorker,
+    configure_logging,
+)
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -61,6 +73,14 @@ def double(text: str) -> str:
 
 def shout() -> None:
     print("heard in the worker's own stdout")
+
+
+def log_line() -> None:
+    logging.getLogger("shop").info("a line of a handler")
+
+
+async def log_line_async() -> None:
+    log_line()
 
 
 class OddError(Exception):
@@ -199,6 +219,23 @@ async def test_stdout_is_left_alone(app: Werk, any_worker: Worker, capfd: pytest
         while (await app.list_workers())[0].state == "alive":
             await asyncio.sleep(0.02)
     assert capfd.readouterr().out.count("heard in the worker's own stdout") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("function", [log_line, log_line_async])
+async def test_a_line_that_a_handler_logs_carries_its_job(
+    app: Werk, kind: type[Worker], function: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    handlers_before, level = root.handlers[:], root.level
+    configure_logging("info")
+    try:
+        async with _running(app, kind):
+            await app.apply(function, timeout=20)
+    finally:
+        root.handlers[:], root.level = handlers_before, level
+    (job,) = await app.list_jobs()
+    assert f"a line of a handler [job {job.id} {job.function} attempt 1]\n" in capfd.readouterr().err
 
 
 async def test_a_coroutine_past_its_timeout_is_cancelled_and_cleans_up(

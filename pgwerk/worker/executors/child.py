@@ -7,6 +7,7 @@ import pickle
 import signal
 import struct
 import threading
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,8 @@ class Server:
         _, call = call_of(work, self._app, identity, self._touch)
         result = call()
         if asyncio.iscoroutine(result):
-            result = self._runner.run(self._cancellable(result, work.row.timeout_secs))
+            coroutine = self._cancellable(result, work.row.timeout_secs)
+            result = self._runner.run(coroutine, context=copy_context())  # its own would know nothing of this job
         return stored(result, work, self._app.serializer)
 
     def _touch(self) -> None:
