@@ -235,6 +235,28 @@ RETURN (nextval('ready_seq'::regclass) - '4611686018427387904'::bigint)
 
 create sequence ready_seq as bigint;
 
+create view forgettable as
+ SELECT job_id,
+    status,
+    attempt,
+    worker_id,
+    result,
+    error,
+    started_at,
+    finished_at,
+    expires_at
+   FROM finished f
+  WHERE NOT (EXISTS ( SELECT
+           FROM waiter w
+          WHERE w.job_id = f.job_id AND w.until > now()
+         OFFSET 0)) AND NOT (EXISTS ( SELECT
+           FROM job c
+          WHERE c.callback_of = f.job_id AND NOT (EXISTS ( SELECT
+                   FROM finished e
+                  WHERE e.job_id = c.id
+                 OFFSET 0))
+         OFFSET 0));
+
 create view jobs as
  SELECT j.id,
     j.function,

@@ -136,51 +136,27 @@ left join lateral (
 where g.group_key is not null;
 
 -- name: outdated
--- Ended jobs whose own time is over. A row stays until its callbacks have ended and whoever waits for it has read it.
-select f.job_id
-from pgwerk.finished f
-where f.expires_at < now()
-    and not exists (select from pgwerk.waiter w where w.job_id = f.job_id and w.until > now() offset 0)
-    and not exists (
-        select from pgwerk.job c
-        where c.callback_of = f.job_id
-            and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
-        offset 0
-    )
-order by f.expires_at
+-- Ended jobs whose own time is over.
+select job_id from pgwerk.forgettable
+where expires_at < now()
+order by expires_at
 limit :batch::bigint;
 
 -- name: outlived
 -- Ended jobs that said nothing of how long they are to be kept, older than the app keeps them. What ended before
 -- `since` is known to be gone.
-select f.job_id, extract(epoch from f.finished_at)::double precision as finished_at
-from pgwerk.finished f
-where f.status = :status::text and f.finished_at >= to_timestamp(:since::double precision)
-    and f.finished_at < now() - :seconds::double precision * interval '1 second'
-    and f.expires_at is null
-    and not exists (select from pgwerk.waiter w where w.job_id = f.job_id and w.until > now() offset 0)
-    and not exists (
-        select from pgwerk.job c
-        where c.callback_of = f.job_id
-            and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
-        offset 0
-    )
-order by f.finished_at
+select job_id, extract(epoch from finished_at)::double precision as finished_at
+from pgwerk.forgettable
+where status = :status::text and finished_at >= to_timestamp(:since::double precision)
+    and finished_at < now() - :seconds::double precision * interval '1 second'
+    and expires_at is null
+order by forgettable.finished_at
 limit :batch::bigint;
 
 -- name: forget
 -- Everything about these ended jobs and their callbacks, but for what somebody has in hand just now.
 with chosen as materialized (
-    select job_id from pgwerk.finished
-    where job_id = any (:ids::bigint[])
-        and not exists (select from pgwerk.waiter w where w.job_id = finished.job_id and w.until > now() offset 0)
-        and not exists (
-            select from pgwerk.job c
-            where c.callback_of = finished.job_id
-                and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
-            offset 0
-        )
-    for update skip locked
+    select job_id from pgwerk.forgettable where job_id = any (:ids::bigint[]) for update skip locked
 ),
 kin as materialized (
     select job_id from chosen

@@ -95,6 +95,18 @@ alter table pgwerk.finished add expires_at timestamptz;
 create index finished_expiry on pgwerk.finished (expires_at) where expires_at is not null;
 create index finished_status on pgwerk.finished (status, finished_at);
 
+-- Ended jobs that nobody needs any more: their callbacks have ended, and whoever waited for them has read them.
+create view pgwerk.forgettable as
+select *
+from pgwerk.finished f
+where not exists (select from pgwerk.waiter w where w.job_id = f.job_id and w.until > now() offset 0)
+    and not exists (
+        select from pgwerk.job c
+        where c.callback_of = f.job_id
+            and not exists (select from pgwerk.finished e where e.job_id = c.id offset 0)
+        offset 0
+    );
+
 create or replace view pgwerk.jobs as
 select
     j.id,
