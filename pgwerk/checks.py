@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pgwerk.errors import InvalidOption, InvalidType
@@ -46,6 +47,16 @@ def attempts(option: str, value: object) -> int:
     return value
 
 
+def repeats(option: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidType(f"{option} must be an int, got {value!r:.80}")
+    if not 1 <= value <= MOST_ATTEMPTS:
+        raise InvalidOption(
+            f"{option} counts the runs after the first and must be from 1 to {MOST_ATTEMPTS}, got {value}"
+        )
+    return value
+
+
 def when(delay: Seconds | None, at: datetime | None) -> dict[str, float | str | None]:
     if delay is not None and at is not None:
         raise InvalidOption("_delay and _at are two ways to say the same, got both; give one")
@@ -87,3 +98,10 @@ def seconds(option: str, value: object, least: float = 0) -> float:
     if not least <= value <= LONGEST_SECONDS:
         raise InvalidOption(f"{option} must be from {least} to {LONGEST_SECONDS} seconds, got {value}")
     return float(value)
+
+
+def intervals(option: str, value: Seconds | Sequence[Seconds]) -> list[float]:
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    if not several:
+        raise InvalidOption(f"{option} is empty; give seconds, or leave it out for no delay")
+    return [seconds(option, each) for each in several]

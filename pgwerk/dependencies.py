@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pgwerk.errors import InvalidOption
+from pgwerk.errors import InvalidOption, InvalidType
 from pgwerk.job import Job, job_id
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Edges: TypeAlias = list[dict[str, Any]]
 
+LONGEST_RING = 10  # jobs; of a longer one the middle is left out
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
@@ -23,6 +25,11 @@ class Dependency:
 
     job: Job | int | str | EnqueueParams
     allow_failure: bool = False
+
+    def __post_init__(self) -> None:
+        allow_failure: object = self.allow_failure
+        if not isinstance(allow_failure, bool):
+            raise InvalidType(f"Dependency.allow_failure must be True or False, got {allow_failure!r:.80}")
 
 
 def edges(several: Sequence[EnqueueParams]) -> list[Edges | None]:
@@ -94,8 +101,10 @@ def _refuse_ring(several: Sequence[EnqueueParams], upstream: Sequence[Sequence[i
             if not left[place]:
                 free.append(place)
     if left:
-        ring = " → ".join(_name(several[place - 1]) for place in _ring(left))
-        raise InvalidOption(f"these jobs wait for each other in a ring, and none could ever run: {ring}")
+        names = [_name(several[place - 1]) for place in _ring(left)]
+        if len(names) > LONGEST_RING + 1:
+            names[LONGEST_RING - 1 : -2] = [f"… {len(names) - LONGEST_RING - 1} more …"]
+        raise InvalidOption(f"these jobs wait for each other in a ring, and none could ever run: {' → '.join(names)}")
 
 
 def _ring(left: Mapping[int, set[int]]) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from pgwerk import checks
-from pgwerk.checks import MOST_ATTEMPTS, Seconds
+from pgwerk.checks import Seconds
 from pgwerk.dependencies import Dependency, Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable
 from pgwerk.handlers import Handler, handler_of
@@ -42,7 +42,7 @@ class Retry:
         self.seconds()
 
     def seconds(self) -> list[float]:
-        return _intervals("Retry.intervals", self.intervals)
+        return checks.intervals("Retry.intervals", self.intervals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,15 @@ class Repeat:
     intervals: Sequence[Seconds] | None = None
 
     def __post_init__(self) -> None:
-        times: object = self.times
-        if not isinstance(times, int) or isinstance(times, bool):
-            raise InvalidType(f"Repeat.times must be an int, got {times!r:.80}")
-        if not 1 <= self.times <= MOST_ATTEMPTS:
-            raise InvalidOption(
-                f"Repeat.times counts the runs after the first and must be from 1 to {MOST_ATTEMPTS}, got {self.times}"
-            )
+        checks.repeats("Repeat.times", self.times)
         if self.intervals is not None and self.interval:
             raise InvalidOption("Repeat.interval and Repeat.intervals are two ways to say the same, got both; give one")
         self.seconds()
 
     def seconds(self) -> list[float]:
         if self.intervals is None:
-            return _intervals("Repeat.interval", self.interval)
-        return _intervals("Repeat.intervals", self.intervals)
+            return checks.intervals("Repeat.interval", self.interval)
+        return checks.intervals("Repeat.intervals", self.intervals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +244,6 @@ def _given(check: Callable[[str, Any], T], option: str, value: Any) -> T | None:
 
 def _priority(_option: str, value: object) -> int:
     return checks.priority(value)
-
-
-def _intervals(option: str, given: Seconds | Sequence[Seconds]) -> list[float]:
-    several = list(given) if isinstance(given, list | tuple) else [given]
-    if not several:
-        raise InvalidOption(f"{option} is empty; give seconds, or leave it out for no delay")
-    return [checks.seconds(option, each) for each in several]
 
 
 def _failure_mode(value: object) -> str | None:

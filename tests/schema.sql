@@ -46,7 +46,7 @@ create table blocked (
 )
 with (vacuum_truncate=off);
 CREATE INDEX blocked_expiry ON blocked USING btree (expires_at) WHERE (expires_at IS NOT NULL);
-CREATE INDEX blocked_group ON blocked USING btree (group_key, queue, priority DESC, job_id);
+CREATE INDEX blocked_group ON blocked USING btree (group_key, queue, priority DESC, ((+ job_id)));
 
 create table dependency (
     job_id bigint not null,

@@ -191,7 +191,7 @@ best as materialized (
     cross join lateral (
         select * from pgwerk.blocked
         where blocked.group_key = l.group_key and blocked.queue = l.queue
-        order by blocked.priority desc, blocked.job_id limit 1 for update
+        order by blocked.priority desc, +blocked.job_id limit 1 for update
     ) b
 ),
 gone as (

@@ -43,7 +43,7 @@ asked as materialized (
                 select from (
                     select b.priority, b.job_id from pgwerk.blocked b
                     where b.group_key = c.group_key and b.queue = c.queue
-                    order by b.priority desc, b.job_id limit 1
+                    order by b.priority desc, +b.job_id limit 1
                 ) b
                 where b.priority > c.priority or (b.priority = c.priority and b.job_id < c.job_id)
                 offset 0

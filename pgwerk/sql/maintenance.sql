@@ -131,7 +131,7 @@ from (
     from g
 ) g
 left join lateral (
-    select job_id from pgwerk.blocked where group_key = g.group_key order by queue, priority desc, job_id limit 1
+    select job_id from pgwerk.blocked where group_key = g.group_key order by queue, priority desc, +job_id limit 1
 ) b on g.is_free
 where g.group_key is not null;
 

@@ -194,11 +194,12 @@ def _end(schema: str, outcomes: list[Outcome]) -> Call[Any]:
 PAGES = {
     **dict.fromkeys(("claim", "claim behind a cursor", "claim of nothing"), 600),
     **dict.fromkeys(("settle complete", "settle retry", "settle retry later", "settle lost"), 800),
-    **dict.fromkeys(("cancel", "expire", "ended_of"), 400),
+    **dict.fromkeys(("cancel", "expire", "ended_of"), 800),
     **dict.fromkeys(("look", "outlook", "is_pending", "wait_for", "stop_waiting", "executions"), 40),
     "claim of busy groups": 12_000,
     "settle with sequels": 1_500,
-    **dict.fromkeys(("settle doomed", "free", "release", "forget", "requeue", "touch"), 1_200),
+    "settle doomed": 3_000,
+    **dict.fromkeys(("free", "release", "forget", "requeue", "touch"), 1_200),
     **dict.fromkeys(("doomed", "outdated", "outlived", "stranded", "aborting"), 6_000),
     "watch": 20_000,
     "get_jobs": 4_000,  # 40 jobs, each looked for in eight tables

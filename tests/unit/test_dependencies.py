@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from pgwerk import Dependency, EnqueueParams, InvalidOption, JSONSerializer
+from pgwerk import Dependency, EnqueueParams, InvalidOption, InvalidType, JSONSerializer
+from pgwerk.dependencies import LONGEST_RING
 from pgwerk.params import specify_all
 
 
@@ -64,14 +66,37 @@ def test_a_job_that_waits_for_itself_is_refused() -> None:
         specify_all([own], JSONSerializer())
 
 
+@pytest.mark.parametrize("size", [LONGEST_RING, LONGEST_RING + 1, 1000])
+def test_of_a_long_ring_the_middle_is_left_out(size: int) -> None:
+    several = [_job(f"j{number}") for number in range(size)]
+    for number, each in enumerate(several):
+        each.depends_on = several[(number + 1) % size]
+    with pytest.raises(InvalidOption) as caught:
+        specify_all(several, JSONSerializer())
+    names = [f"shop.j{number % size}" for number in range(size + 1)]
+    if size > LONGEST_RING:
+        names = [*names[: LONGEST_RING - 1], f"… {size - LONGEST_RING} more …", *names[-2:]]
+    assert str(caught.value).endswith(f" could ever run: {' → '.join(names)}")
+
+
+@pytest.mark.parametrize("answer", ["no", "maybe", None, 1, []])
+def test_a_failure_is_allowed_or_not(answer: Any) -> None:
+    with pytest.raises(InvalidType) as caught:
+        Dependency(7, answer)
+    assert str(caught.value) == f"Dependency.allow_failure must be True or False, got {answer!r}"
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
 def test_rings_and_only_rings_are_refused(arrows: list[tuple[int, int]]) -> None:
     several = [_job(f"job{number}") for number in range(6)]
     for number, each in enumerate(several):
         each.depends_on = [several[on] for job, on in arrows if job == number]
     if any(_reaches(arrows, number, number) for number in range(6)):
-        with pytest.raises(InvalidOption, match="in a ring"):
+        with pytest.raises(InvalidOption, match="in a ring") as caught:
             specify_all(several, JSONSerializer())
+        walk = [int(number) for number in re.findall(r"shop\.job(\d)", str(caught.value))]
+        assert walk[0] == walk[-1]
+        assert set(zip(walk, walk[1:], strict=False)) <= set(arrows)
     else:
         assert len(specify_all(several, JSONSerializer())) == 6
 

@@ -135,6 +135,7 @@ def test_the_tables_know_every_option() -> None:
 
 SECONDS = "must be seconds (a number or a timedelta)"
 CENTURY = f"must be from 0 to {LONGEST_SECONDS} seconds"
+NAMES = "_depends_on names a job by its Job, its id, or in enqueue_many by the EnqueueParams of another job of the same call"
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"queue": ""}, ValueError, "_queue must have 1 to 255 characters, got 0"),
@@ -200,14 +201,19 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"on_success": ""}, ValueError, "_on_success is empty; give a function or its dotted path"),
     ({"on_success": "nodots"}, ValueError, "_on_success must be a dotted path like package.module.function, got 'nodots'"),
     ({"on_success": 7}, TypeError, "_on_success must be a module-level function, a class or a static method, or its dotted path, got 7"),
-    ({"on_failure": lambda _: None}, ValueError, "a lambda cannot be found by a worker, got "),
+    ({"on_failure": lambda _: None}, ValueError, "a lambda cannot be found by a worker, got <lambda>; make it a module-level function"),
+    ({"on_failure": Callback("nodots")}, ValueError, "_on_failure must be a dotted path like package.module.function, got 'nodots'"),
     ({"on_stopped": handlers.noop}, TypeError, "_on_stopped is called with ctx alone, which tests.handlers.noop() -> 'None' does not take"),
     ({"repeat": 5}, TypeError, "_repeat must be a Repeat, like Repeat(times=5, interval=60), got 5"),
-    ({"depends_on": "x7"}, ValueError, "_depends_on names a job by its Job, its id, or in enqueue_many by the EnqueueParams of another job of the same call, got 'x7'"),
-    ({"depends_on": 0}, ValueError, "_depends_on names a job by "),
-    ({"depends_on": [1, 1.5]}, ValueError, "_depends_on names a job by "),
+    ({"depends_on": "x7"}, ValueError, f"{NAMES}, got 'x7'"),
+    ({"depends_on": 0}, ValueError, f"{NAMES}, got 0"),
+    ({"depends_on": [1, 1.5]}, ValueError, f"{NAMES}, got 1.5"),
+    ({"depends_on": True}, ValueError, f"{NAMES}, got True"),
+    ({"depends_on": [[7]]}, ValueError, f"{NAMES}, got [7]"),
+    ({"depends_on": 2**63}, ValueError, f"{NAMES}, got 9223372036854775808"),
+    ({"depends_on": Dependency(None)}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),
     ({"depends_on": [None]}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),
-    ({"depends_on": EnqueueParams("a.b")}, ValueError, "_depends_on names a job by "),
+    ({"depends_on": EnqueueParams("a.b")}, ValueError, f"{NAMES}, got EnqueueParams(queue='default', "),
     ({"ttl": 0}, ValueError, "_ttl must be more than 0 seconds, got 0"),
     ({"ttl": -60}, ValueError, "_ttl must be more than 0 seconds, got -60"),
     ({"ttl": "60"}, TypeError, f"_ttl {SECONDS}, got '60'"),
@@ -256,8 +262,16 @@ REPEATS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"times": True}, TypeError, "Repeat.times must be an int, got True"),
     ({"times": 1, "interval": -1}, ValueError, f"Repeat.interval {CENTURY}, got -1"),
     ({"times": 1, "intervals": [1, -1]}, ValueError, f"Repeat.intervals {CENTURY}, got -1"),
-    ({"times": 1, "intervals": []}, ValueError, "Repeat.intervals is empty; give seconds"),
-    ({"times": 1, "interval": 1, "intervals": [1]}, ValueError, "Repeat.interval and Repeat.intervals are two ways"),
+    (
+        {"times": 1, "intervals": []},
+        ValueError,
+        "Repeat.intervals is empty; give seconds, or leave it out for no delay",
+    ),
+    (
+        {"times": 1, "interval": 1, "intervals": [1]},
+        ValueError,
+        "Repeat.interval and Repeat.intervals are two ways to say the same, got both; give one",
+    ),
 ]
 
 
@@ -354,6 +368,13 @@ def test_options_are_told_from_arguments() -> None:
         ("_kye", "_key"),
         ("_metadata", "_meta"),
         ("_con", "_conn"),
+        ("_hearbeat", "_heartbeat"),
+        ("_grup", "_group"),
+        ("_resultttl", "_result_ttl"),
+        ("_failure_mod", "_failure_mode"),
+        ("_onsuccess", "_on_success"),
+        ("_repeats", "_repeat"),
+        ("_depends", "_depends_on"),
         ("_att", "_at"),
         ("__queue", "_queue"),
     ],

@@ -59,7 +59,8 @@ create table pgwerk.blocked (
     expires_at timestamptz,
     check (attempt >= 1)
 ) with (vacuum_truncate = off);
-create index blocked_group on pgwerk.blocked (group_key, queue, priority desc, job_id);
+-- `+job_id` is job_id, but for the planner: a look-up by job_id that was planned while this was empty would take it too.
+create index blocked_group on pgwerk.blocked (group_key, queue, priority desc, (+job_id));
 create index blocked_expiry on pgwerk.blocked (expires_at) where expires_at is not null;
 
 -- A job that waits for others. An edge that a transaction still open hides from the one that ends the dependency is
