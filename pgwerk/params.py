@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from pgwerk import checks
-from pgwerk.checks import Seconds
 from pgwerk.dependencies import Dependency, Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable
 from pgwerk.handlers import Handler, handler_of
@@ -21,6 +20,7 @@ from pgwerk.serializers import JSONSerializer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgwerk.checks import Seconds
     from pgwerk.job import Job
     from pgwerk.serializers import Serializer
 

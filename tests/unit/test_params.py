@@ -211,7 +211,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"depends_on": True}, ValueError, f"{NAMES}, got True"),
     ({"depends_on": [[7]]}, ValueError, f"{NAMES}, got [7]"),
     ({"depends_on": 2**63}, ValueError, f"{NAMES}, got 9223372036854775808"),
-    ({"depends_on": Dependency(None)}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),
+    ({"depends_on": Dependency(None)}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),  # type: ignore[arg-type]
     ({"depends_on": [None]}, ValueError, "_depends_on got None, which enqueue returns for a taken key; use the job that has the key"),
     ({"depends_on": EnqueueParams("a.b")}, ValueError, f"{NAMES}, got EnqueueParams(queue='default', "),
     ({"ttl": 0}, ValueError, "_ttl must be more than 0 seconds, got 0"),
