@@ -101,10 +101,8 @@ def _refuse_ring(several: Sequence[EnqueueParams], upstream: Sequence[Sequence[i
             if not left[place]:
                 free.append(place)
     if left:
-        names = [_name(several[place - 1]) for place in _ring(left)]
-        if len(names) > LONGEST_RING + 1:
-            names[LONGEST_RING - 1 : -2] = [f"… {len(names) - LONGEST_RING - 1} more …"]
-        raise InvalidOption(f"these jobs wait for each other in a ring, and none could ever run: {' → '.join(names)}")
+        ring = " → ".join(_shortened([_name(several[place - 1]) for place in _ring(left)]))
+        raise InvalidOption(f"these jobs wait for each other in a ring, and none could ever run: {ring}")
 
 
 def _ring(left: Mapping[int, set[int]]) -> list[int]:
@@ -113,6 +111,11 @@ def _ring(left: Mapping[int, set[int]]) -> list[int]:
     while (step := min(left[walk[-1]])) not in walk:
         walk.append(step)
     return [*walk[walk.index(step) :], step]
+
+
+def _shortened(ring: list[str]) -> list[str]:
+    more = len(ring) - 1 - LONGEST_RING  # its first job is also its last
+    return ring if more <= 0 else [*ring[: LONGEST_RING - 1], f"… {more} more …", *ring[-2:]]
 
 
 def _name(params: EnqueueParams) -> str:
