@@ -40,7 +40,8 @@ bench-horizon: $(VENV)/dev  ## 200,000 jobs while another session holds an old s
 bench-idle: $(VENV)/dev  ## what an idle worker costs
 	$(BIN)/python benchmarks/bench_idle.py
 
-bench-peers: $(VENV)/dev  ## drains beside other queues on the same server
+bench-peers: $(VENV)/dev  ## every other queue on the same server, into benchmarks/RESULTS.md (40 minutes; redis-server)
+	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_peers.py
 
 $(BIN)/pip:

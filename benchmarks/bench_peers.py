@@ -1,142 +1,160 @@
-"""No-op jobs through this pgwerk and through its peers, in turn, on one Postgres.
+"""pgwerk and its peers, in turn, on one Postgres (and one Redis for those that live there), beside the raw limit.
 
-    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 3] [--jobs 40000] [--systems NAME ...] [--json FILE]
+    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 5] [--systems NAME ...] [--minutes 40] [--json FILE]
+        [--results benchmarks/RESULTS.md]
 
-A drain is one worker process that empties a queue filled beforehand: the seconds are those of the worker's
-run(), from its call to its return. The interpreter's start, imports and the first connection are left out.
-Each system and round has a fresh database; every peer lives in an environment of its own, made from PyPI.
+Each system is in its documented best configuration, in an environment of its own, made from the package index; each
+trial has a fresh database. In a round every system takes its turn at a trial before the next trial begins, and each
+round begins with another system. A system that fails at a trial has no figure there, and its error is in the report.
+Redis must be installed (redis-server); without it the systems on Redis are left out, and the report says so.
 """
 
 import argparse
 import json
-import os
+import secrets
+import shutil
 import subprocess
-import sys
-import venv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from statistics import median
 
-from harness import HERE, facts, fresh_database, options, print_facts, running_server, save
+import psycopg
+import report
+from harness import HERE, facts, options, print_facts, running_server, wait_until
+from systems import SYSTEMS, System, prepare
+from trials import Bench, Figures, answering, draining, enqueueing
 
-SECONDS_PER_CALL = 300
+Trial = Callable[[Bench, System], Figures]
 
-REQUIREMENTS = {
-    "reference": ("pgwerk==0.1.26", "psycopg[binary]"),  # faster than the plain psycopg it asks for
-    "pgqueuer": ("pgqueuer[asyncpg]==1.6.0",),
+TRIALS: dict[str, Trial] = {
+    "enqueueing": enqueueing,
+    "drain 10": partial(draining, concurrency=10, processes=1),
+    "drain 100": partial(draining, concurrency=100, processes=1),
+    "drain 2x10": partial(draining, concurrency=10, processes=2),
+    "drain 4x10": partial(draining, concurrency=10, processes=4),
+    "answering": answering,
 }
-
-
-@dataclass(frozen=True)
-class System:
-    name: str
-    adapter: str
-    environment: str = ""  # of REQUIREMENTS; none is this interpreter's
-    share: float = 1  # of --jobs: a slow peer gets as many as take about 10 s
-    variables: Mapping[str, str] = field(default_factory=dict)
-    worker: str = "concurrency 10"
-
-
-SYSTEMS = (
-    System("ours", "werk.py"),
-    System("reference", "werk.py", "reference", share=1 / 40),
-    System("pgqueuer", "queuer.py", "pgqueuer", worker="batches of 10, as documented"),
-    System("pgqueuer-100", "queuer.py", "pgqueuer", variables={"BATCH_SIZE": "100"}, worker="batches of 100"),
-)
-SINGLES = 1_000  # jobs at most that are enqueued one by one
-
-Rates = dict[str, float]
 
 
 def main() -> None:
     chosen = parse_options()
     systems = [system for system in SYSTEMS if system.name in chosen.systems]
-    for environment in {system.environment for system in systems} - {""}:
+    has_redis = shutil.which("redis-server") is not None
+    if not has_redis:
+        print("there is no redis-server: the systems on Redis are left out", flush=True)
+        systems = [system for system in systems if not system.on_redis]
+    for environment in sorted({system.environment for system in systems} - {""}):
         prepare(environment)
-    with running_server(chosen.dsn) as server:
-        found = facts(server)
+    began = time.monotonic()
+    with running_server(chosen.dsn) as postgres, folder() as shared, redis(shared, wanted=has_redis) as (url, process):
+        found = facts(postgres)
         print_facts(found)
-        rounds = [measure_all(systems, server, chosen.jobs, turn) for turn in range(chosen.rounds)]
-    print_table(systems, chosen.jobs, rounds)
-    save(chosen.json, facts=found, rounds=rounds)
+        bench = Bench(postgres, url, process, shared)
+        run = Run(bench, systems, chosen.trials)
+        run.get_to_know()
+        for turn in range(chosen.rounds):
+            run.round(turn)
+            minutes = (time.monotonic() - began) / 60
+            print(f"round {turn + 1} of {chosen.rounds} is done after {minutes:.1f} minutes", flush=True)
+    figures = run.medians()
+    if chosen.json:
+        chosen.json.write_text(
+            json.dumps({"facts": found, "rounds": run.rounds, "errors": run.errors}, indent=2) + "\n"
+        )
+    report.write(chosen.results, systems, figures, found, chosen.rounds, run.errors)
 
 
 def parse_options() -> argparse.Namespace:
     names = [system.name for system in SYSTEMS]
-    parser = options(__doc__, rounds=3)
-    parser.add_argument("--jobs", type=int, default=40_000)
-    parser.add_argument("--systems", nargs="+", choices=names, default=names)
+    parser = options(__doc__, rounds=5)
+    parser.add_argument("--systems", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), metavar="NAME")
+    parser.add_argument(
+        "--results", type=Path, default=HERE / "RESULTS.md", help="the report; its charts lie beside it"
+    )
     return parser.parse_args()
 
 
-def python_of(environment: str) -> str:
-    return str(HERE / ".venvs" / environment / "bin/python") if environment else sys.executable
+class Run:
+    """All rounds, and what came of them by system."""
+
+    def __init__(self, bench: Bench, systems: Sequence[System], trials: Sequence[str]) -> None:
+        self._bench, self._systems, self._trials = bench, systems, trials
+        self.rounds: list[dict[str, Figures]] = []
+        self.errors: dict[str, str] = {}
+
+    def get_to_know(self) -> None:
+        """How fast each is about, so that its jobs can be counted out; not counted."""
+        for system in self._systems:
+            for trial in ("enqueueing", "drain 10") if system.has_worker else ():
+                self._bench.known.setdefault(system.name, {}).update(known(self._measured(system, trial)))
+
+    def round(self, turn: int) -> None:
+        figures: dict[str, Figures] = {system.name: {} for system in self._systems}
+        first = turn % len(self._systems)
+        for name in self._trials:
+            for system in [*self._systems[first:], *self._systems[:first]]:
+                if system.has_worker or name == "enqueueing":
+                    figures[system.name] |= self._measured(system, name)
+        self.rounds.append(figures)
+
+    def medians(self) -> dict[str, Figures]:
+        return {system.name: self._median(system.name) for system in self._systems}
+
+    def _median(self, system: str) -> Figures:
+        names = {name for each in self.rounds for name in each[system]}
+        return {name: median(each[system][name] for each in self.rounds if name in each[system]) for name in names}
+
+    def _measured(self, system: System, trial: str) -> Figures:
+        key = f"{system.name}: {trial}"
+        if key in self.errors:
+            return {}
+        try:
+            figures = TRIALS[trial](self._bench, system)
+        except (RuntimeError, OSError, subprocess.SubprocessError, ValueError, psycopg.Error) as error:
+            self.errors[key] = f"{type(error).__name__}: {error}"
+            print((self._bench.shared / "runs.err").read_text()[-2000:], flush=True)
+            print(f"{key}: {self.errors[key]}", flush=True)
+            return {}
+        print(key, {name: round(value) for name, value in figures.items()}, flush=True)
+        return figures
 
 
-def prepare(environment: str) -> None:
-    """Make the environment, unless it is there with the same requirements."""
-    stamp = HERE / ".venvs" / environment / "installed.txt"
-    wanted = "\n".join(REQUIREMENTS[environment])
-    if stamp.exists() and stamp.read_text() == wanted:
+def known(figures: Figures) -> Figures:
+    wanted = {"drain": "drain 10", "bulk": "bulk", "latency p50": "latency p50"}
+    return {name: figures[figure] for name, figure in wanted.items() if figure in figures}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """In memory, where there is such a place: what the handlers write shall cost as little as it can."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+    with tempfile.TemporaryDirectory(prefix="pgwerk-bench-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
+@contextmanager
+def redis(shared: Path, *, wanted: bool) -> Iterator[tuple[str, int]]:
+    """As Debian configures it, with snapshots and without a log of every write; it loses what came since the last."""
+    if not wanted:
+        yield "", 0
         return
-    venv.create(stamp.parent, clear=True, with_pip=True)
-    pip = [python_of(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *REQUIREMENTS[environment]], check=True, timeout=SECONDS_PER_CALL)
-    stamp.write_text(wanted)
-
-
-def measure_all(systems: Sequence[System], server: str, jobs: int, turn: int) -> dict[str, Rates]:
-    """One round; each begins with another system, so that nobody always comes first."""
-    first = turn % len(systems)
-    order = [*systems[first:], *systems[:first]]
-    return {system.name: measure(system, server, jobs_of(system, jobs)) for system in order}
-
-
-def jobs_of(system: System, jobs: int) -> int:
-    return max(4, round(jobs * system.share))
-
-
-def measure(system: System, server: str, jobs: int) -> Rates:
-    singles = min(SINGLES, jobs // 4)
-    counts = {"enqueue_one": singles, "enqueue_bulk": jobs - singles, "drain": jobs}
-    with fresh_database(server) as dsn:
-        call(system, "setup", dsn)
-        rates = {function: count / call(system, function, dsn, count) for function, count in counts.items()}
-        call(system, "teardown", dsn)
-    print(system.name, {function: round(rate) for function, rate in rates.items()}, flush=True)
-    return rates
-
-
-def call(system: System, function: str, dsn: str, *jobs: int) -> float:
-    adapter = str(HERE / "peers" / system.adapter)
-    command = [python_of(system.environment), adapter, function, dsn, *map(str, jobs)]
-    variables = {**os.environ, **system.variables}
-    if system.environment:
-        variables.pop("PYTHONPATH", None)  # it may lead to this pgwerk
-    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, check=True, timeout=SECONDS_PER_CALL)
-    seconds: float = json.loads(done.stdout)["seconds"]
-    return seconds
-
-
-def print_table(systems: Sequence[System], jobs: int, rounds: Sequence[dict[str, Rates]]) -> None:
-    columns = ("drain", "enqueue_bulk", "enqueue_one")
-    medians = {
-        system.name: {column: median(rates[system.name][column] for rates in rounds) for column in columns}
-        for system in systems
-    }
-    print(f"\nMedians of {len(rounds)} rounds, jobs a second; in brackets how many times as fast ours is.")
-    print(f"A slow peer gets fewer jobs, as many as take about 10 s. At most {SINGLES:,} are enqueued one by one.\n")
-    print(f"{'':14}{'jobs':>8}" + "".join(f"{column:>18}" for column in columns) + "   worker")
-    for system in systems:
-        cells = [cell(medians, system.name, column) for column in columns]
-        line = "".join(f"{text:>18}" for text in cells)
-        print(f"{system.name:14}{jobs_of(system, jobs):>8,}{line}   {system.worker}")
-
-
-def cell(medians: Mapping[str, Rates], name: str, column: str) -> str:
-    rate = medians[name][column]
-    ratio = f" ({medians['ours'][column] / rate:.3g}x)" if "ours" in medians else ""
-    return f"{rate:,.0f}{ratio}"
+    port = str(20_000 + secrets.randbelow(20_000))
+    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", str(shared), "--loglevel", "warning"]
+    server = subprocess.Popen(command)
+    ping = ["redis-cli", "-p", port, "ping"]
+    try:
+        wait_until(
+            lambda: subprocess.run(ping, capture_output=True, check=False).stdout == b"PONG\n", "an answer of Redis"
+        )
+        yield f"redis://127.0.0.1:{port}/0", server.pid
+    finally:
+        server.terminate()
+        server.wait()
 
 
 if __name__ == "__main__":

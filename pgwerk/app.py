@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk.control import number_of
@@ -11,7 +12,7 @@ from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
 from pgwerk.overview import Overview
-from pgwerk.params import EnqueueParams, Spec, specify, specify_all, split_options
+from pgwerk.params import CALLBACKS, EnqueueParams, Spec, specify, specify_all, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -154,7 +155,7 @@ class Werk(Lifecycle, Overview):
 def _job(spec: Spec, inserted: Inserted) -> Job | None:
     if not inserted.fresh:
         return None
-    columns = spec.columns
+    said = spec.columns
     return Job(
         id=inserted.id,
         status=JobStatus(inserted.status or ""),
@@ -164,18 +165,13 @@ def _job(spec: Spec, inserted: Inserted) -> Job | None:
         expires_at=inserted.expires_at,
         payload=spec.payload,
         meta=spec.meta,
-        timeout_secs=columns["timeout"],
-        heartbeat_secs=columns["heartbeat"],
-        failure_mode=columns["failure_mode"] or "hold",
-        **{name: columns[name] for name in _AS_ASKED},
-        **{name: columns[name] and columns[name]["function"] for name in ("on_success", "on_failure", "on_stopped")},
+        **{name: said[name] for name in _AS_SAID & said.keys()},
+        **{name: said[name]["function"] for name in _CALLED & said.keys()},
     )
 
 
-_AS_ASKED = (
-    "function", "queue", "priority", "max_attempts", "key", "group_key", "ttl", "retry_intervals", "result_ttl",
-    "failure_ttl", "repeat_remaining",
-)  # fmt: skip
+_AS_SAID = {each.name for each in fields(Job)} - {"payload", "meta", *CALLBACKS}
+_CALLED = set(CALLBACKS)
 
 
 def _failure(job: Job) -> JobError:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from pgwerk.wire import is_refusal
+from pgwerk.wire import Session, is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from pgwerk.db import Database
     from pgwerk.params import Spec
     from pgwerk.store.enqueue import EnqueueStore, Inserted
-    from pgwerk.wire import Session
 
 MOST_AT_ONCE = 1000
 LINGER = 0.2  # seconds that a connection outlives its last enqueue: a burst is often not over
@@ -28,63 +27,115 @@ class _Entry(NamedTuple):
 
 
 class Batcher:
-    """Of one event loop. Nobody waits for a batch to fill: what came while the last one was on its way goes next."""
+    """Of one event loop. Nobody waits for a batch to fill: what came while the last one was on its way goes next.
+
+    A connection of our own outlives its last enqueue for a moment, and prepares its statements from the second on: a
+    burst of single enqueues shares it. Whoever finds it idle sends by itself, without a task in between.
+    """
 
     def __init__(self, database: Database, store: EnqueueStore) -> None:
         self._database = database
         self._store = store
         self._pending: list[_Entry] = []
-        self._arrived = asyncio.Event()
+        self._is_sending = False
         self._sender: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._kept: Session | None = None
+        self._lingering: asyncio.Task[None] | None = None
+        self._used_at = 0.0
 
     async def insert(self, spec: Spec) -> Inserted:
         answer: asyncio.Future[Inserted] = asyncio.get_running_loop().create_future()
         self._pending.append(_Entry(spec.columns, answer))
-        self._arrived.set()
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_all())
+        if not self._is_sending:
+            self._is_sending = True
+            if self._kept is None:
+                self._pass_on()
+            else:
+                await self._send_one_batch(self._kept)
         return await answer
 
     async def close(self) -> None:
         """What is under way is sent; then nobody waits for more."""
-        if self._sender is not None:
-            self._is_closing = True
-            self._arrived.set()
+        while self._sender is not None:
             await self._sender
+        self._drop()
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def _pass_on(self) -> None:
+        self._sender = asyncio.create_task(self._send_all())
+
+    async def _send_one_batch(self, session: Session) -> None:
+        try:
+            await session.settle_in(whole_tables="on")
+            await self._send(session, self._take())
+        except Exception:  # noqa: BLE001 - the caller hears of it by the answer
+            self._drop()
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """What came in the meantime is not for this caller to send."""
+        self._used_at = asyncio.get_running_loop().time()
+        if self._pending:
+            self._pass_on()
+        else:
+            self._is_sending = False
 
     async def _send_all(self) -> None:
-        is_open = False
+        is_open = self._kept is not None
         try:
-            async with self._database.session() as session:
+            async with self._session() as session:
                 is_open = True
-                await self._send(session, self._take())
-                while batch := await self._next(session):
-                    await self._send(session, batch)
+                await self._send_what_comes(session)
         except Exception as error:  # noqa: BLE001 - it has reached the callers of what was sent
+            self._drop()
             if not is_open:
                 _refuse(self._take(), error)
         finally:
             self._sender = None
-            if self._pending:  # they came while the connection was being closed
-                self._sender = asyncio.create_task(self._send_all())
+            self._rest()
 
-    async def _next(self, session: Session) -> list[_Entry]:
-        """What has come. On a connection of our own also what comes in a moment: a burst of single enqueues shares it,
-        and prepares its statement from the second on.
-        """
-        if not self._database.is_pooled:
-            await self._linger()
-            if self._pending:
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        """A loan goes back at once, a connection of our own stays for a moment."""
+        if self._database.is_pooled:
+            async with self._database.session() as session:
+                yield session
+        else:
+            yield self._kept or await self._open()
+
+    async def _send_what_comes(self, session: Session) -> None:
+        while batch := self._take():
+            await self._send(session, batch)
+            if self._pending and session is self._kept:
                 await session.settle_in(whole_tables="on")
-        return self._take()
 
-    async def _linger(self) -> None:
-        if not self._pending and not self._is_closing:
-            self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINGER):
-                    await self._arrived.wait()
+    async def _open(self) -> Session:
+        self._kept = Session(await self._database.open(), self._database.schema)
+        self._lingering = asyncio.create_task(self._linger(self._kept))
+        return self._kept
+
+    async def _linger(self, session: Session) -> None:
+        """A task, so that a loop that ends takes the connection with it."""
+        try:
+            while session is self._kept and (rest := self._rest_of_linger()) > 0:  # noqa: ASYNC110 - an event costs
+                await asyncio.sleep(rest)
+        finally:
+            if session is self._kept:
+                self._drop()
+
+    def _rest_of_linger(self) -> float:
+        """Seconds."""
+        return LINGER if self._is_sending else self._used_at + LINGER - asyncio.get_running_loop().time()
+
+    def _drop(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _take(self) -> list[_Entry]:
         """The next ones, without those whose caller has gone."""
@@ -113,5 +164,9 @@ class Batcher:
 
 def _refuse(batch: Sequence[_Entry], error: BaseException) -> None:
     for entry in batch:
-        if not entry.answer.done():
+        if entry.answer.done():
+            continue
+        if isinstance(error, Exception):
             entry.answer.set_exception(error)
+        else:
+            entry.answer.cancel()

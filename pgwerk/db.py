@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -60,6 +61,7 @@ class Database:
         self._conninfo = conninfo(dsn or _dsn_of(pool))
         self._pool = pool
         self._connect = connect
+        self._prepared: weakref.WeakKeyDictionary[AsyncConnection[Any], set[bytes]] = weakref.WeakKeyDictionary()
 
     @property
     def dsn(self) -> str:
@@ -83,7 +85,13 @@ class Database:
     async def session(self) -> AsyncIterator[Session]:
         """For one operation: a short connection, or a loan from the pool."""
         async with self.loan() as connection:
-            yield Session(connection, self.schema)
+            yield Session(connection, self.schema, self._prepared_on(connection))
+
+    def _prepared_on(self, connection: AsyncConnection[Any]) -> set[bytes] | None:
+        """On a connection that is lent again and again: what we prepared on it, if its owner lets psycopg prepare."""
+        if self._pool is None or connection.prepare_threshold is None:
+            return None
+        return self._prepared.setdefault(connection, set())
 
     async def _made(self) -> AsyncConnection[Any]:
         try:

@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType, UnionType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OPTIONAL = (typing.Union, UnionType, typing.Annotated)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Handler:
     """A function with what is worth finding out only once."""
 
@@ -33,13 +33,8 @@ class Handler:
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuses arguments that do not fit, as the call itself would."""
-        if self.signature is None:
-            return
-        context = (None,) if self.takes_context else ()
-        try:
-            self.signature.bind(*context, *args, **kwargs)
-        except TypeError as error:
-            raise InvalidType(f"the arguments do not fit {self.path}{self.signature}: {error}") from error
+        if misfit := _misfit(self, len(args), *kwargs):
+            raise InvalidType(f"the arguments do not fit {self.path}{self.signature}: {misfit}")
 
     def check_callback(self, option: str) -> None:
         """Refuses what cannot be called with a context alone."""
@@ -50,6 +45,18 @@ class Handler:
             raise InvalidType(
                 f"{option} is called with ctx alone, which {self.path}{self.signature} does not take"
             ) from error
+
+
+@lru_cache(maxsize=1024)
+def _misfit(handler: Handler, positional: int, *names: str) -> str:
+    """Why arguments of this shape do not fit; their values do not matter, so it is asked once."""
+    if handler.signature is None:
+        return ""
+    try:
+        handler.signature.bind(*[None] * (positional + handler.takes_context), **dict.fromkeys(names))
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def handler_of(function: Callable[..., Any] | str, option: str = "func") -> Handler | str:

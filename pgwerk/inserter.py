@@ -49,8 +49,7 @@ class Inserter:
             return await self._insert_on(connection, specs) if specs else []
         if not specs:
             return []
-        columns = specs[0].columns
-        if len(specs) == 1 and columns["key"] is None and columns["depends_on"] is None:
+        if len(specs) == 1 and not {"key", "depends_on"} & specs[0].columns.keys():
             return [await self._batcher().insert(specs[0])]
         return await self._insert_alone(specs)
 
@@ -84,7 +83,7 @@ class Inserter:
         """In pages, but for jobs that depend on others: these may name each other by their place in the call, and one
         that names a job that does not exist must keep all the others from being written.
         """
-        size = len(specs) if any(spec.columns["depends_on"] for spec in specs) else BULK
+        size = len(specs) if any("depends_on" in spec.columns for spec in specs) else BULK
         pages = [specs[start : start + size] for start in range(0, len(specs), size)]
         return [self._store.enqueue([spec.columns for spec in page], always_notify=always) for page in pages]
 
@@ -122,5 +121,5 @@ def _promoted(inserted: Sequence[Inserted], promoted: Mapping[int, str]) -> list
 
 def _upstream(specs: Sequence[Spec]) -> list[int]:
     """The jobs that were there before, and that these depend on."""
-    edges = [edge for spec in specs for edge in spec.columns["depends_on"] or ()]
+    edges = [edge for spec in specs for edge in spec.columns.get("depends_on", ())]
     return sorted({edge["on_id"] for edge in edges if edge["on_id"] is not None})

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -128,7 +129,9 @@ OPTIONS = tuple(option.name for option in fields(_Options))
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A job that can be written: its columns in the form that the database reads, and its payload as given."""
+    """A job that can be written: its columns in the form that the database reads, without those that are null, and its
+    payload as given.
+    """
 
     columns: dict[str, Any]
     payload: dict[str, Any]
@@ -168,10 +171,18 @@ def specify_all(params: Iterable[EnqueueParams], serializer: Serializer) -> list
 
 def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None) -> Spec:
     payload = _arguments(params)
-    retry = params.retry if isinstance(params.retry, Retry) else checks.attempts("_retry", params.retry)
     columns = {
         "function": _function(params),
         "payload": orjson.Fragment(_payload(payload, serializer)),
+        **(_UNCHOSEN_COLUMNS if all(map(is_, _chosen(params), _UNCHOSEN)) else _columns(params, depends_on)),
+    }
+    return Spec(columns, payload, params.meta)
+
+
+def _columns(params: _Options, depends_on: Edges | None) -> dict[str, Any]:
+    """What the options are in the database; what was not said has no column."""
+    retry = params.retry if isinstance(params.retry, Retry) else checks.attempts("_retry", params.retry)
+    columns = {
         "queue": checks.name("_queue", params.queue),
         "priority": checks.priority(params.priority),
         "key": _given(checks.name, "_key", params.key),
@@ -179,8 +190,8 @@ def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | 
         "meta": _meta(params.meta),
         "max_attempts": retry.max if isinstance(retry, Retry) else retry,
         "retry_intervals": retry.seconds() if isinstance(retry, Retry) else None,
-        "timeout": checks.positive("_timeout", params.timeout),
-        "heartbeat": checks.positive("_heartbeat", params.heartbeat),
+        "timeout_secs": checks.positive("_timeout", params.timeout),
+        "heartbeat_secs": checks.positive("_heartbeat", params.heartbeat),
         "ttl": checks.positive("_ttl", params.ttl),
         "result_ttl": _given(checks.seconds, "_result_ttl", params.result_ttl),
         "failure_ttl": _given(checks.seconds, "_failure_ttl", params.failure_ttl),
@@ -190,7 +201,7 @@ def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | 
         **_repeat(params.repeat),
         **checks.when(params.delay, params.at),
     }
-    return Spec(columns, payload, params.meta)
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def specify_update(
@@ -289,3 +300,9 @@ def _unknown(name: str) -> str:
         return "_conn is no option of apply and map: they would wait for a transaction that is still open"
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"
+
+
+# Most jobs choose nothing: what that means is found out once.
+_chosen = attrgetter(*OPTIONS)
+_UNCHOSEN = _chosen(_Options())
+_UNCHOSEN_COLUMNS = _columns(_Options(), None)

@@ -36,6 +36,7 @@ Row = dict[str, Any]
 DEADLINE = 30.0  # seconds for a conversation: a proxy that still acknowledges defeats every network timeout
 _LOOK = 1.0  # seconds between two looks at the deadline
 _TRIES = 5
+_UNPREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 _GAVE_WAY = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _BINARY = pq.Format.BINARY
 _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
@@ -88,13 +89,14 @@ class Disconnected(ServerUnreachable):
 class Session:
     """A connection that speaks in whole transactions. What goes wrong on the way closes it: its state is unknown."""
 
-    def __init__(self, connection: AsyncConnection[Any], schema: str) -> None:
+    def __init__(self, connection: AsyncConnection[Any], schema: str, prepared: set[bytes] | None = None) -> None:
+        """`prepared` are the statements that are prepared on it; without, nothing is prepared yet."""
         self.pgconn: PGconn = connection.pgconn
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
         self._has_settled = False
-        self._prepared: set[str] = set()
+        self._prepared = prepared
 
     async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
@@ -106,16 +108,19 @@ class Session:
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
-            self.is_own = True
+            self.is_own, self._prepared = True, set()
 
     async def transact(self, *calls: Call[Any]) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
 
-        A transaction that had to give way to another one is tried again: nothing of it was done.
+        A transaction that had to give way to another one is tried again: nothing of it was done. So is one that a
+        pooler let down, or somebody who discarded what was prepared, and from then on nothing is.
         """
         for _ in range(_TRIES):
             (answers,) = await self.converse(calls)
-            if not isinstance(answers, _GAVE_WAY):
+            if isinstance(answers, _UNPREPARED) and not self.is_own:
+                self._prepared = None
+            elif not isinstance(answers, _GAVE_WAY):
                 break
         if isinstance(answers, psycopg.Error):
             raise answers
@@ -162,7 +167,7 @@ class Session:
 
     def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
-        if self.is_own:
+        if self.is_own or (len(calls) == 1 and calls[0].statement.is_bare):
             return calls
         whole_tables = "off" if any(call.statement.is_pinned for call in calls) else "on"
         frame = partial(self._frame, read=_nothing, is_local=True, whole_tables=whole_tables)
@@ -203,28 +208,29 @@ class Session:
         pgconn.exit_pipeline_mode()
         return answers
 
-    def _send(self, call: Call[Any]) -> str | None:
+    def _send(self, call: Call[Any]) -> bytes | None:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
-        name, text = call.statement.name, call.statement.text
         values = [as_wire(value) for value in call.values]
-        if not self.is_own:
-            self.pgconn.send_query_params(text.encode(), values, result_format=_BINARY)
+        if self._prepared is None:
+            self.pgconn.send_query_params(call.statement.wire, values, result_format=_BINARY)
             return None
+        name = call.statement.identity
         fresh = name not in self._prepared
         if fresh:
             self._prepared.add(name)
-            self.pgconn.send_prepare(name.encode(), text.encode())
-        self.pgconn.send_query_prepared(name.encode(), values, result_format=_BINARY)
+            self.pgconn.send_prepare(name, call.statement.wire)
+        self.pgconn.send_query_prepared(name, values, result_format=_BINARY)
         return name if fresh else None
 
-    def _receive(self, prepared: str | None, deadline: float) -> Steps[PGresult]:
+    def _receive(self, prepared: bytes | None, deadline: float) -> Steps[PGresult]:
         result = yield from _result(self.pgconn, deadline)
         if prepared is None:
             return result
         executed = yield from _result(self.pgconn, deadline)
         if result.status in _DONE:
             return executed
-        self._prepared.discard(prepared)
+        if self._prepared is not None:
+            self._prepared.discard(prepared)
         return result
 
     def _rollback(self) -> Steps[None]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from pgwerk.errors import InvalidOption
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control")
 PINNED = ("exchange", "ending", "maintenance")
+BARE = ("enqueue_now",)  # nothing that frames a transaction matters to it: it reads no rows and waits for nobody
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -27,13 +29,27 @@ _LONGEST_IDENTIFIER = 63
 _UNFIT = re.compile(r"^pg_|[\x00-\x1f'\"\\\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statement:
     name: str
     text: str
     parameters: tuple[str, ...]
     is_pinned: bool
     """Part of the engine's own work, for which the planner is held to index scans."""
+
+    @cached_property
+    def wire(self) -> bytes:
+        return self.text.encode()
+
+    @cached_property
+    def identity(self) -> bytes:
+        """Its name on a connection that others use too, and other schemas: short, and unlike theirs."""
+        return f"pgwerk_{self.name}_{crc32(self.wire):08x}".encode()
+
+    @cached_property
+    def is_bare(self) -> bool:
+        """It may be sent by itself, as the transaction that a statement is anyway."""
+        return self.name in BARE
 
     def bind(self, values: Mapping[str, object]) -> list[object]:
         return [values[name] for name in self.parameters]

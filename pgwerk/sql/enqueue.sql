@@ -1,5 +1,35 @@
 -- Where jobs come from.
 
+-- name: enqueue_now
+-- Jobs that may run at once, of which nothing needs to be known before: no key, no dependencies, no time, nobody who
+-- waits. Most are of this kind, and this costs the server two thirds of the other, and less than half where it cannot
+-- be prepared. Ids and places are taken in the order of the rows; of the answer the ids are all that differs.
+with inserted as materialized (
+    insert into pgwerk.job (
+        function, payload, queue, priority, group_key, meta, max_attempts, retry_intervals, timeout_secs,
+        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        repeat_remaining, repeat_intervals)
+    select
+        function, payload, queue, priority, group_key, meta, max_attempts, retry_intervals, timeout_secs,
+        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        repeat_remaining, repeat_intervals
+    from json_populate_recordset(null::pgwerk.job, :specs::json)
+    returning id, queue, priority, group_key, ttl
+),
+readied as (
+    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
+    select queue, priority, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
+    from inserted
+)
+select
+    array_agg(id) as ids,
+    statement_timestamp() as enqueued_at,
+    -- the server sends the same words once, however often they are said in a transaction
+    case when :always::boolean or exists (select from pgwerk.idle)
+        then count(pg_notify(:channel, 'ready ' || queue))
+    end as calls
+from inserted;
+
 -- name: enqueue
 -- Rows in the caller's order, one answer for each: `fresh` is false where the key was taken. Nothing at all is written
 -- if a dependency is not known.
@@ -13,15 +43,15 @@ with spec as materialized (
         greatest(s.at, statement_timestamp() + s.delay * interval '1 second') as due
     from rows from (json_to_recordset(:specs::json) as (
         function text, payload jsonb, queue text, priority smallint, key text, group_key text, meta jsonb,
-        max_attempts integer, retry_intervals double precision[], timeout double precision,
-        heartbeat double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
+        max_attempts integer, retry_intervals double precision[], timeout_secs double precision,
+        heartbeat_secs double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
         failure_mode text, on_success jsonb, on_failure jsonb, on_stopped jsonb, repeat_remaining integer,
         repeat_intervals double precision[], depends_on json, delay double precision, at timestamptz,
         waited double precision
     )) with ordinality as s (
-        function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout, heartbeat,
-        ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped, repeat_remaining,
-        repeat_intervals, depends_on, delay, at, waited, place)
+        function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
+        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, place)
 ),
 -- A dependency is a job that is there, or another one of this call; of that, whoever holds its key.
 edge as materialized (
@@ -40,8 +70,8 @@ inserted as (
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
         repeat_remaining, repeat_intervals, scheduled_at)
     select
-        id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout,
-        heartbeat, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
+        id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
+        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
         repeat_remaining, repeat_intervals, due
     from spec
     where not exists (select from edge where is_unknown)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 
-PROMISE = 0.02  # seconds until a job that is claimed ahead has started, if the pace holds
-FARTHEST = 100  # jobs; what a worker that is killed has in its hands stays small
+PROMISE = 0.05  # seconds until a job that is claimed ahead has started, if the pace holds
+FARTHEST = 300  # jobs; what a worker that is killed has in its hands stays small
 PATIENCE = 0.25  # seconds; a promise broken by that much: the job goes back, and nothing is claimed ahead for a while
 _MEMORY = 0.3  # share of the newest measurement
 

@@ -48,6 +48,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": Inserted._fields,
+    "enqueue_now": ("ids", "enqueued_at"),
     "settle": ("job_id", "follow"),
     "send_back": ("job_id",),
     "release": ("job_id", "doom", "status"),
@@ -162,6 +163,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     enqueue, exchange, control = EnqueueStore(schema), ExchangeStore(schema), ControlStore(schema)
     maintenance, workers, versions = MaintenanceStore(schema), WorkerStore(schema), SchemaStore(schema)
     yield enqueue.enqueue([{}], always_notify=True)
+    yield enqueue.enqueue([{"key": "k"}], always_notify=True)
     yield from EndingStore(schema).end(outcomes)
     yield exchange.claim(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)
     yield exchange.look([Gap("default", 0, 1)])

@@ -470,7 +470,7 @@ async def test_a_bulk_is_one_statement_and_one_round_trip(
     app: Werk, sent: list[list[str]], opened: list[Session], query: Query, size: int, statements: int
 ) -> None:
     jobs = await app.enqueue_many([EnqueueParams("somewhere.job")] * size)
-    assert sent == [["enqueue"] * statements]
+    assert sent == [["enqueue_now"] * statements]
     assert len(opened) == 1
     assert query("select count(*) from ready") == [(size,)]
     assert len({job.id for job in jobs if job}) == size

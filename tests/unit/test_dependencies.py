@@ -19,7 +19,7 @@ def _job(name: str, on: Any = None) -> EnqueueParams:
 
 
 def _edges(params: list[EnqueueParams]) -> list[Any]:
-    return [spec.columns["depends_on"] for spec in specify_all(params, JSONSerializer())]
+    return [spec.columns.get("depends_on") for spec in specify_all(params, JSONSerializer())]
 
 
 def _edge(place: int, *, allow_failure: bool = False) -> dict[str, Any]:

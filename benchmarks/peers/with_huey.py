@@ -1,0 +1,38 @@
+"""huey on Postgres through its SQL storage, with threads; it polls, and goes on polling as often as at first."""
+
+from adapter import job, play
+from huey.contrib.sql_huey import SqlHuey
+
+POLL_SECONDS = 0.1  # the default of the first delay; by default it grows up to 10 when there is nothing to do
+
+
+class OnHuey:
+    def __init__(self, where: str) -> None:
+        self._huey = SqlHuey(database=where, create_tables=False)
+        self._task = self._huey.task()(run)
+
+    def setup(self) -> None:
+        self._huey.storage.create_tables()
+
+    def open(self) -> None:
+        self._huey.storage.check_conn()
+
+    def enqueue(self, sent: float) -> None:
+        self._task(sent)
+
+    def enqueue_bulk(self, jobs: int) -> None:
+        self._task.map([0.0] * jobs)
+
+    def unfinished(self) -> int:
+        return int(self._huey.pending_count())
+
+    def work(self, concurrency: int) -> None:
+        self._huey.create_consumer(workers=concurrency, periodic=False, max_delay=POLL_SECONDS).run()
+
+
+def run(sent: float) -> None:
+    job(sent)
+
+
+if __name__ == "__main__":
+    play(OnHuey)

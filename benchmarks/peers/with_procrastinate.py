@@ -1,0 +1,41 @@
+"""procrastinate with its psycopg connector; the worker listens, and keeps what is done, both as by default."""
+
+from adapter import job, play
+from procrastinate import App, PsycopgConnector
+
+UNFINISHED = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+
+
+class Procrastinate:
+    def __init__(self, where: str) -> None:
+        self._app = App(connector=PsycopgConnector(conninfo=where))
+        self._task = self._app.task(name="job")(run)
+
+    async def setup(self) -> None:
+        async with self._app.open_async():
+            await self._app.schema_manager.apply_schema_async()
+
+    async def open(self) -> None:
+        await self._app.open_async()
+
+    async def enqueue(self, sent: float) -> None:
+        await self._task.defer_async(sent=sent)
+
+    async def enqueue_bulk(self, jobs: int) -> None:
+        await self._task.batch_defer_async(*({"sent": 0.0} for _ in range(jobs)))
+
+    async def unfinished(self) -> int:
+        row = await self._app.connector.execute_query_one_async(UNFINISHED)
+        return int(row["count"])
+
+    async def work(self, concurrency: int) -> None:
+        async with self._app.open_async():
+            await self._app.run_worker_async(concurrency=concurrency)
+
+
+async def run(sent: float) -> None:
+    job(sent)
+
+
+if __name__ == "__main__":
+    play(Procrastinate)

@@ -1,0 +1,44 @@
+"""saq on Postgres or on Redis, as the address says: uvloop, which it uses where it is installed, and a worker that
+waits for notifications. It has no bulk enqueue: one after the other.
+"""
+
+import uvloop
+from adapter import job, play
+from saq import Queue, Worker
+
+KEPT = 3600  # seconds; the other systems keep what is done as well
+
+
+class Saq:
+    def __init__(self, where: str) -> None:
+        options = {"manage_pool_lifecycle": True} if where.startswith("postgres") else {}
+        self._queue = Queue.from_url(where, **options)
+
+    async def setup(self) -> None:
+        await self._queue.connect()
+        await self._queue.disconnect()
+
+    async def open(self) -> None:
+        await self._queue.connect()
+
+    async def enqueue(self, sent: float) -> None:
+        await self._queue.enqueue("run", sent=sent, ttl=KEPT)
+
+    async def enqueue_bulk(self, jobs: int) -> None:
+        for _ in range(jobs):
+            await self.enqueue(0.0)
+
+    async def unfinished(self) -> int:
+        return sum([await self._queue.count(kind) for kind in ("queued", "active")])
+
+    async def work(self, concurrency: int) -> None:
+        await self._queue.connect()
+        await Worker(self._queue, [run], concurrency=concurrency).start()
+
+
+async def run(_context: object, *, sent: float) -> None:
+    job(sent)
+
+
+if __name__ == "__main__":
+    play(Saq, run=uvloop.run)

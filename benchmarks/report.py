@@ -1,0 +1,175 @@
+"""RESULTS.md, and the charts beside it, from the medians of a run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygal
+from pygal.style import Style
+from systems import REQUIREMENTS, System
+
+Figures = Mapping[str, float]
+OURS = "pgwerk"
+OUR_COLOUR, PEER_COLOUR, REDIS_COLOUR, LIMIT_COLOUR = "#1f6feb", "#8b949e", "#d29922", "#3fb950"
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    value: Callable[[Figures], float | None]
+    more_is_better: bool = True
+    decimals: int = 0
+
+
+def figure(name: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.get(name)
+
+
+def total(*names: str) -> Callable[[Figures], float | None]:
+    return lambda figures: sum(figures[name] for name in names) if all(name in figures for name in names) else None
+
+
+SPEED = (
+    Column("one by one", figure("one")),
+    Column("50 tasks", figure("tasks")),
+    Column("bulk 10,000", figure("bulk")),
+    Column("drain, 10 at once", figure("drain 10")),
+    Column("drain, 100 at once", figure("drain 100")),
+    Column("2 processes", figure("drain 2x10")),
+    Column("4 processes", figure("drain 4x10")),
+    Column("producer and worker", figure("together")),
+)
+SOON = (
+    Column("p50", figure("latency p50"), more_is_better=False, decimals=1),
+    Column("p95", figure("latency p95"), more_is_better=False, decimals=1),
+    Column("p99", figure("latency p99"), more_is_better=False, decimals=1),
+)
+COSTS = (
+    Column("client, enqueue", figure("fill client"), more_is_better=False),
+    Column("server, enqueue", figure("fill server"), more_is_better=False),
+    Column("client, run", figure("run client"), more_is_better=False),
+    Column("server, run", figure("run server"), more_is_better=False),
+    Column("all", total("fill client", "fill server", "run client", "run server"), more_is_better=False),
+    Column("WAL, enqueue", figure("fill wal"), more_is_better=False),
+    Column("WAL, run", figure("run wal"), more_is_better=False),
+    Column("commits", figure("commits"), more_is_better=False, decimals=2),
+    Column("on disk", figure("bytes"), more_is_better=False),
+    Column("producer, MiB", lambda figures: mebibytes(figures.get("producer memory")), more_is_better=False),
+    Column("worker, MiB", lambda figures: mebibytes(figures.get("worker memory")), more_is_better=False),
+)
+CHARTS = {
+    "drain": ("Jobs a second, one worker process, 10 at once", SPEED[3]),
+    "enqueue": ("Jobs a second, enqueued one by one", SPEED[0]),
+    "tasks": ("Jobs a second, enqueued by 50 tasks at once", SPEED[1]),
+    "together": ("Jobs a second, producer and worker together", SPEED[7]),
+}
+
+HEAD = """# pgwerk beside its peers
+
+Made by `make bench-peers`: change nothing here by hand. {rounds} rounds, in each of which every system takes its turn
+at every trial; a figure is the median. The best figure of a column is bold, whoever has it; what is no queue but the
+limit of one stands in italics and does not compete.
+
+{facts}
+
+A system is run as its documentation advises, with its default durability; what was chosen stands at the head of its
+adapter in `benchmarks/peers/`. Those on Redis keep their jobs in memory and write a snapshot now and then: what they
+are faster at, they are faster at by losing it in a crash. huey and celery forget a job before it has run. The job is a
+function that leaves 16 bytes in a file of the memory.
+"""
+
+
+ABOUT_COSTS = """Of a job, enqueued in bulk and run by one process: microseconds of the processors, bytes of WAL,
+bytes of tables with their indexes, commits of the worker; and peak memory of a producer of 10,000 jobs and of the
+worker.
+"""
+
+
+def mebibytes(size: float | None) -> float | None:
+    return None if size is None else size / 2**20
+
+
+def write(
+    path: Path, systems: Sequence[System], figures: Mapping[str, Figures], facts: Mapping[str, str], rounds: int,
+    errors: Mapping[str, str],
+) -> None:  # fmt: skip
+    parts = [
+        HEAD.format(rounds=rounds, facts=", ".join(f"{name} {value}" for name, value in facts.items())),
+        *(f"![{title}](charts/{name}.svg)\n" for name, (title, _) in CHARTS.items()),
+        "## Speed, jobs a second\n", table(systems, figures, SPEED),
+        "## Pick-up by an idle worker, milliseconds\n", table(systems, figures, SOON),
+        "## Costs\n", ABOUT_COSTS, table(systems, figures, COSTS),
+        "## Versions\n", versions(systems), *remarks(systems, figures, errors),
+    ]  # fmt: skip
+    path.write_text("\n".join(parts))
+    for name, (title, column) in CHARTS.items():
+        chart(path.parent / "charts" / f"{name}.svg", title, systems, figures, column)
+
+
+def table(systems: Sequence[System], figures: Mapping[str, Figures], columns: Sequence[Column]) -> str:
+    shown = [system for system in systems if any(column.value(figures[system.name]) is not None for column in columns)]
+    best = {column.title: best_of(shown, figures, column) for column in columns}
+    lines = [row("", [column.title for column in columns]), "|---|" + "--:|" * len(columns)]
+    for system in shown:
+        cells = [cell(system, column, figures[system.name], best[column.title]) for column in columns]
+        lines.append(row(f"*{system.name}*" if system.is_limit else system.name, cells))
+    return "\n".join(lines) + "\n"
+
+
+def row(head: str, cells: Sequence[str]) -> str:
+    return f"| {head} | " + " | ".join(cells) + " |"
+
+
+def best_of(systems: Sequence[System], figures: Mapping[str, Figures], column: Column) -> float | None:
+    """Where a figure is 0 (a Redis writes no WAL), there is nothing to win."""
+    values = [column.value(figures[system.name]) for system in systems if not system.is_limit]
+    known = [value for value in values if value]
+    return (max if column.more_is_better else min)(known) if known else None
+
+
+def cell(system: System, column: Column, figures: Figures, best: float | None) -> str:
+    value = column.value(figures)
+    if value is None or (not value and system.on_redis):
+        return "-"
+    text = f"{value:,.{column.decimals}f}"
+    return f"*{text}*" if system.is_limit else f"**{text}**" if value == best else text
+
+
+def versions(systems: Sequence[System]) -> str:
+    used = {system.environment for system in systems} - {""}
+    return "\n".join(f"- {', '.join(REQUIREMENTS[name])}" for name in sorted(used)) + "\n"
+
+
+def remarks(systems: Sequence[System], figures: Mapping[str, Figures], errors: Mapping[str, str]) -> list[str]:
+    lines = [f"- {system.name}: {system.remark}" for system in systems if system.remark]
+    for system in systems:
+        runs = max((value for name, value in figures[system.name].items() if name.endswith(" runs")), default=1.0)
+        if runs > 1:
+            lines.append(f"- {system.name} ran jobs more than once: {runs:.3f} runs a job in its worst drain")
+    lines += [f"- {what} could not be measured: {error}" for what, error in errors.items()]
+    return ["## Remarks\n", "\n".join(lines) + "\n"] if lines else []
+
+
+def chart(
+    path: Path, title: str, systems: Sequence[System], figures: Mapping[str, Figures], column: Column
+) -> None:  # fmt: skip
+    found = [(system, column.value(figures[system.name])) for system in systems]
+    bars = sorted(((value, system) for system, value in found if value), key=lambda bar: bar[0])
+    style = Style(background="white", plot_background="white", font_family="sans-serif", label_font_size=11,
+                  value_font_size=11, title_font_size=15, colors=(PEER_COLOUR,))  # fmt: skip
+    drawn = pygal.HorizontalBar(
+        title=title, style=style, show_legend=False, print_values=True, width=760, height=90 + 26 * len(bars), js=[],
+        value_formatter=lambda value: f"{value:,.0f}", spacing=6, margin=12, show_x_labels=False, explicit_size=True,
+        x_labels=[system.name for _, system in bars],
+    )  # fmt: skip
+    drawn.add("", [{"value": value, "color": colour(system)} for value, system in bars])
+    path.parent.mkdir(exist_ok=True)
+    drawn.render_to_file(str(path))
+
+
+def colour(system: System) -> str:
+    if system.is_limit:
+        return LIMIT_COLOUR
+    if not system.environment:
+        return OUR_COLOUR
+    return REDIS_COLOUR if system.on_redis else PEER_COLOUR

@@ -1,0 +1,207 @@
+"""The trials: each takes place in a database of its own, and gives its figures by name."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from harness import fresh_database
+from meters import Log, PostgresMeter, RedisMeter, peak_memory, seconds_of_group
+from systems import System
+
+ENQUEUE_FOR = 1.0  # seconds
+DRAIN_FOR = 1.5  # seconds that the jobs of a drain should last, by what is known of the system
+FILL_FOR = 2.5  # … and that enqueueing them may take
+MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 200, 50
+PICKED_UP, PAUSE = 60, 0.02  # jobs of a latency trial, seconds between them
+PATIENCE = 45.0  # seconds for what ought to take two
+Figures = dict[str, float]
+Meter = PostgresMeter | RedisMeter
+
+
+@dataclass
+class Bench:
+    """Where systems are measured, and what is known of each by now."""
+
+    postgres: str
+    redis: str
+    redis_process: int
+    shared: Path
+    known: dict[str, Figures] = field(default_factory=dict)
+
+    def jobs_for(self, system: System) -> int:
+        """So many that they last long enough to be timed, and are enqueued in time."""
+        known = self.known.get(system.name, {})
+        if not {"drain", "bulk"} <= known.keys():
+            return FIRST_JOBS
+        wanted = min(known["drain"] * DRAIN_FOR, known["bulk"] * FILL_FOR, MOST_JOBS)
+        return max(FEWEST_JOBS, round(wanted))
+
+    @contextmanager
+    def place(self, system: System) -> Iterator[tuple[str, Meter, Log]]:
+        with ExitStack() as ending:
+            if system.on_redis:
+                subprocess.run(["redis-cli", "-u", self.redis, "flushall"], check=True, stdout=subprocess.DEVNULL)
+                where = self.redis
+            else:
+                where = ending.enter_context(fresh_database(self.postgres))
+            log = Log(self.shared / "runs")
+            ending.callback(log.close)
+            environment = system.surroundings(str(log.path))
+            command = system.command("setup", where)
+            subprocess.run(command, env=environment, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL,
+                           stderr=log.complaints)  # fmt: skip
+            meter = RedisMeter(self.redis_process) if system.on_redis else PostgresMeter(where)
+            yield where, ending.enter_context(closing(meter)), log
+
+
+class Player:
+    """A process of an adapter, at the head of a group of its own."""
+
+    def __init__(self, system: System, log: Log, role: str, where: str, *more: str) -> None:
+        self._what = f"{role} of {system.name}"
+        self._process: Any = subprocess.Popen(
+            system.command(role, where, *more), env=system.surroundings(str(log.path)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.complaints, text=True, process_group=0,
+        )  # fmt: skip
+        self.hear()
+
+    @property
+    def seconds(self) -> float:
+        return seconds_of_group(self._process.pid)
+
+    @property
+    def memory(self) -> int:
+        return peak_memory(self._process.pid)
+
+    def tell(self, *words: Any) -> None:
+        print(json.dumps(words), file=self._process.stdin, flush=True)
+
+    def hear(self) -> str:
+        if line := self._process.stdout.readline():
+            return str(line)
+        raise RuntimeError(f"the {self._what} ended with status {self._process.wait()}")
+
+    def ask(self, *words: Any) -> Any:
+        self.tell(*words)
+        return json.loads(self.hear())
+
+    def close(self) -> None:
+        """Politely, then not: what is measured is over."""
+        self._process.stdin.close()
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(3.0)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def enqueueing(bench: Bench, system: System) -> Figures:
+    """One by one, fifty tasks at once, and 10,000 in bulk; a slow peer's bulk is as large as takes some seconds."""
+    with bench.place(system) as (where, _, log), closing(Player(system, log, "produce", where)) as producer:
+        one = rate(producer.ask("one_by_one", ENQUEUE_FOR))
+        tasks = rate(producer.ask("tasks", ENQUEUE_FOR))
+        bulk = producer.ask("bulk", 10_000 if one > 10_000 / FILL_FOR else round(max(1000, one * FILL_FOR / 2)))
+        if rate(bulk) > 10_000 / FILL_FOR and bulk["jobs"] < 10_000:
+            bulk = producer.ask("bulk", 10_000)
+        return {"one": one, "tasks": tasks, "bulk": rate(bulk), "producer memory": bulk["memory"]}
+
+
+def draining(bench: Bench, system: System, concurrency: int, processes: int) -> Figures:
+    """From the first run to the moment in which every job has run, and the system says that none is unfinished."""
+    name = f"drain {processes}x{concurrency}" if processes > 1 else f"drain {concurrency}"
+    jobs = bench.jobs_for(system)
+    with bench.place(system) as (where, meter, log), closing(Player(system, log, "produce", where)) as producer:
+        with used(meter, jobs, "fill") as filling:
+            before = producer.seconds
+            producer.ask("bulk", jobs)
+            filling["fill client"] = (producer.seconds - before) * 1e6 / jobs
+        with ExitStack() as ending:
+            workers = [
+                ending.enter_context(closing(Player(system, log, "work", where, str(concurrency))))
+                for _ in range(processes)
+            ]
+            before = sum(worker.seconds for worker in workers)
+            with used(meter, jobs, "run") as running:
+                for worker in workers:
+                    worker.tell()
+                wait_for(log, jobs, f"{jobs} runs by {system.name}")
+                running["run client"] = (sum(worker.seconds for worker in workers) - before) * 1e6 / jobs
+            seconds = until_done(producer, log)
+            memory = max(worker.memory for worker in workers)
+        commits = meter.commits() if isinstance(meter, PostgresMeter) else 0.0
+        bytes_left = meter.bytes() if isinstance(meter, PostgresMeter) else 0.0
+    figures = {name: jobs / seconds, f"{name} runs": len(log) / jobs}
+    if name == "drain 10":
+        costs = {"worker memory": memory, "commits": commits / jobs, "bytes": bytes_left / jobs}
+        figures |= filling | running | costs
+    return figures
+
+
+def answering(bench: Bench, system: System) -> Figures:
+    """Pick-up by an idle worker; then fifty tasks enqueue for two seconds while it works: what it runs meanwhile."""
+    with (
+        bench.place(system) as (where, _, log),
+        closing(Player(system, log, "produce", where)) as producer,
+        closing(Player(system, log, "work", where, "10")) as worker,
+    ):
+        worker.tell()
+        producer.ask("trickle", 5, 0.0)
+        wait_for(log, 5, f"the first runs by {system.name}")
+        time.sleep(1.0)
+        slow = bench.known.get(system.name, {}).get("latency p50", 0.0) > 100
+        jobs = 10 if slow else PICKED_UP
+        producer.ask("trickle", jobs, PAUSE)
+        wait_for(log, 5 + jobs, f"{jobs} runs by {system.name}")
+        seen = sorted((ran - sent) * 1000 for sent, ran in log.runs()[5:])
+        before = len(log)
+        began = time.monotonic()
+        producer.ask("tasks", 2 * ENQUEUE_FOR)
+        together = (len(log) - before) / (time.monotonic() - began)
+    centiles = quantiles(seen, n=100, method="inclusive")
+    return {
+        "latency p50": median(seen), "latency p95": centiles[94], "latency p99": centiles[98], "together": together,
+    }  # fmt: skip
+
+
+@contextmanager
+def used(meter: Meter, jobs: int, what: str) -> Iterator[Figures]:
+    """Microseconds of the server's processors, and bytes of WAL, a job."""
+    figures: Figures = {}
+    wal: Callable[[], float] = meter.wal if isinstance(meter, PostgresMeter) else lambda: 0.0
+    seconds, written = meter.seconds(), wal()
+    yield figures
+    figures[f"{what} server"] = (meter.seconds() - seconds) * 1e6 / jobs
+    figures[f"{what} wal"] = (wal() - written) / jobs
+
+
+def rate(done: Figures) -> float:
+    return done["jobs"] / done["seconds"]
+
+
+def wait_for(log: Log, runs: int, what: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while len(log) < runs:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(log)} instead of {what}")
+        time.sleep(0.002)
+
+
+def until_done(producer: Player, log: Log) -> float:
+    """Seconds from the first run to the question to which the system answers that none is unfinished."""
+    first = log.runs()[0][1]
+    until = time.monotonic() + PATIENCE
+    while (asked := time.monotonic()) < until:
+        if not producer.ask("unfinished"):
+            return asked - first
+        time.sleep(0.005)
+    raise TimeoutError("all jobs have run, but not all are done")
