@@ -44,6 +44,10 @@ bench-peers: $(VENV)/dev  ## every other queue on the same server, into benchmar
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_peers.py
 
+bench-growth: $(VENV)/dev  ## what a job costs beside backlogs of every kind and size, into benchmarks/GROWTH.md
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benchmarks/bench_growth.py
+
 $(BIN)/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgwerk needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -57,4 +61,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers
+.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth

@@ -14,7 +14,6 @@ import json
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import psycopg
 import report
 from harness import HERE, facts, options, print_facts, running_server, wait_until
 from systems import SYSTEMS, System, prepare
-from trials import Bench, Figures, answering, draining, enqueueing
+from trials import Bench, Figures, answering, draining, enqueueing, folder
 
 Trial = Callable[[Bench, System], Figures]
 
@@ -127,14 +126,6 @@ class Run:
 def known(figures: Figures) -> Figures:
     wanted = {"drain": "drain 10", "bulk": "bulk", "latency p50": "latency p50"}
     return {name: figures[figure] for name, figure in wanted.items() if figure in figures}
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """In memory, where there is such a place: what the handlers write shall cost as little as it can."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
-    with tempfile.TemporaryDirectory(prefix="pgwerk-bench-", dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 @contextmanager

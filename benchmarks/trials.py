@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -19,7 +20,7 @@ from systems import System
 ENQUEUE_FOR = 1.0  # seconds
 DRAIN_FOR = 1.5  # seconds that the jobs of a drain should last, by what is known of the system
 FILL_FOR = 2.5  # … and that enqueueing them may take
-MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 200, 50
+MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 100, 50
 PICKED_UP, PAUSE = 60, 0.02  # jobs of a latency trial, seconds between them
 PATIENCE = 45.0  # seconds for what ought to take two
 Figures = dict[str, float]
@@ -60,6 +61,14 @@ class Bench:
                            stderr=log.complaints)  # fmt: skip
             meter = RedisMeter(self.redis_process) if system.on_redis else PostgresMeter(where)
             yield where, ending.enter_context(closing(meter)), log
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """In memory, where there is such a place: what the handlers write shall cost as little as it can."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+    with tempfile.TemporaryDirectory(prefix="pgwerk-bench-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
 
 
 class Player:

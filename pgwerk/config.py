@@ -46,6 +46,12 @@ class WerkConfig:
         choices=("async", "thread", "process", "fork"),
     )  # fmt: skip
     processes: int = _setting(1, "worker processes", least=1)
+    max_jobs: int | None = _setting(
+        None, "jobs after which a worker process gives way to a fresh one (unset: never)", least=1
+    )
+    max_memory: int | None = _setting(
+        None, "MiB of memory from which on a worker process gives way to a fresh one (unset: never)", least=1
+    )
     listen: bool = _setting(True, "hear of new jobs by LISTEN (off: by polling alone)")
     poll_interval: float | None = _setting(
         None,
@@ -114,11 +120,11 @@ def _read(name: str, text: str, hint: Any) -> Any:
     try:
         if hint is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-        if hint is int:
+        if hint in (int, int | None):
             return int(text)
         if hint in (float, float | None):
             return float(text)
     except (KeyError, ValueError) as error:
-        kind = {bool: "true or false", int: "a whole number"}.get(hint, "a number")
+        kind = {bool: "true or false", int: "a whole number", int | None: "a whole number"}.get(hint, "a number")
         raise InvalidOption(f"{name} must be {kind}, got {text!r}") from error
     return text

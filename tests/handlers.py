@@ -59,3 +59,11 @@ async def write(path: str | Path, text: str) -> None:
 async def write_and_sleep(path: str, text: str, seconds: float) -> None:
     await write(path, text)
     await asyncio.sleep(seconds)
+
+
+_kept: list[bytearray] = []
+
+
+def keep_megabytes(count: int) -> None:
+    """As a handler that leaks."""
+    _kept.append(bytearray(b"x") * (count * 2**20))

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from adapter import job, play
 import awa
+from adapter import job, play
 
 QUEUE = "default"
 
@@ -41,7 +41,7 @@ class Awa:
         await asyncio.Event().wait()
 
 
-async def run(claimed: awa.Job[Run]) -> None:
+async def run(claimed: "awa.Job[Run]") -> None:
     job(claimed.args.sent)
 
 

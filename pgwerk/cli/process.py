@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from pgwerk.worker.signals import STOPPING
+from pgwerk.worker.supervisor import WORN
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -44,13 +45,15 @@ def run_to_end(worker: Worker) -> None:
     with asyncio.Runner() as runner:
         try:
             runner.run(worker.run())
-            status = 0
+            status = WORN if worker.is_worn else 0
         except SystemExit:  # a signal, before the worker was there to hear it
             status = 0
             raise
         finally:
             ignore_signals()
             threading.Thread(target=_part, args=(status,), daemon=True).start()
+    if status:
+        raise SystemExit(status)
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _HINTS = get_type_hints(WerkConfig)
+_NUMBER = (click.IntRange(min=1), "NUMBER")
 _SECONDS = (click.FloatRange(min=0), "SECONDS")
 _KINDS: dict[Any, tuple[click.ParamType[Any], str | None]] = {
     bool: (click.BOOL, None),
-    int: (click.IntRange(min=1), "NUMBER"),
+    int: _NUMBER,
+    int | None: _NUMBER,
     float: _SECONDS,
     float | None: _SECONDS,
 }

@@ -34,10 +34,11 @@ def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
     configure_logging(found.config.log_level, found.config.log_format)
     runner = worker_of(found.config.worker_type)(found, _weights(queues), burst=burst)
     run = partial(run_to_end, runner)
-    if found.config.processes == 1:
+    config = found.config
+    if config.processes == 1 and config.max_jobs is None and config.max_memory is None:
         run()
         return
-    supervisor = Supervisor(run, found.config.processes, patience=found.config.shutdown_timeout, may_end=burst)
+    supervisor = Supervisor(run, config.processes, patience=config.shutdown_timeout, may_end=burst)
     status = supervisor.run()
     ignore_signals()
     raise SystemExit(status)

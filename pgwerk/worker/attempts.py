@@ -78,7 +78,8 @@ class Attempts:
     @property
     def room(self) -> int:
         """For so many more jobs: free slots, and those that will be free in a moment."""
-        return self._worker.config.concurrency + self.pace.ahead - len(self._running) - self._stuck - len(self._ahead)
+        slots = self._worker.config.concurrency + self.pace.ahead - self._stuck
+        return int(min(slots, self._worker.wear.jobs_left)) - len(self._running) - len(self._ahead)
 
     @property
     def patience(self) -> float | None:
@@ -205,6 +206,7 @@ class Attempts:
         else:
             self._outcomes.append(self._outcome(running, end))
         self.pace.count()
+        self._worker.wear.count()
         self._launch()
         self._on_end()
 

@@ -83,6 +83,7 @@ class Life:
             await self._rest()
             while not self._is_over():
                 await self._take_turn()
+                self._worker.stop_if_worn()
                 await self._rest()
         if not self.is_lost:  # its beat has stopped: that would take the retired for the dead
             await self._retire()

@@ -8,6 +8,7 @@ only the parent could write to; when the parent dies, however it dies, the pipe 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before a dead child is replaced; doubled from one to the other
 SETTLED = 60.0  # seconds; a child that lived that long did not fail at once
+WORN = 75  # the exit status (EX_TEMPFAIL) of a child that has done its part: another one takes its place at once
 PARTING = 10.0  # seconds beyond a child's patience, after which it is no longer waited for by itself
 
 logger = logging.getLogger("pgwerk")
@@ -56,7 +58,12 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> int:
-        """The exit status: 0 if the last child of each place ended well."""
+        """The exit status: 0 if the last child of each place ended well.
+
+        What was imported is shared with the children, as long as nobody writes to it: the collector would.
+        """
+        gc.collect()
+        gc.freeze()
         self._lifeline, self._end = os.pipe()
         try:
             with _Signals() as self._signals:
@@ -99,7 +106,10 @@ class Supervisor:
                 self._bury(place, os.waitstatus_to_exitcode(status))
 
     def _bury(self, place: _Place, status: int) -> None:
-        pid, place.pid, place.status = place.pid, None, status
+        pid, place.pid, place.status = place.pid, None, 0 if status == WORN else status
+        if status == WORN:
+            self._renew(place, pid)
+            return
         if self._may_end and status == 0:
             place.due = None
         if place.due is None or (self._is_stopping and status == 0):
@@ -111,6 +121,11 @@ class Supervisor:
         pause = min(FIRST_PAUSE * 2**place.failures, LAST_PAUSE)
         place.due, place.failures = time.monotonic() + pause, place.failures + 1
         logger.error("worker process %d ended with %s; another one takes its place in %g s", pid, _named(status), pause)
+
+    def _renew(self, place: _Place, pid: int | None) -> None:
+        place.due, place.failures = time.monotonic(), 0
+        if not self._is_stopping:
+            logger.info("worker process %d has done its part; another one takes its place", pid)
 
     def _fork(self) -> int:
         sys.stdout.flush()

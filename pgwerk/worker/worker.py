@@ -14,6 +14,7 @@ from pgwerk.worker.executors.threads import ThreadExecutor
 from pgwerk.worker.hooks import Hooks
 from pgwerk.worker.life import Life
 from pgwerk.worker.signals import stop_signals
+from pgwerk.worker.wear import Wear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +56,8 @@ class Worker:
         shutdown_timeout: float | None = None,
         sigterm_grace: float | None = None,
         listen: bool | None = None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
     ) -> None:
         self.app = app
         self.queues = _queues(queues)
@@ -64,10 +67,15 @@ class Worker:
         self.config = app.config.changed(
             concurrency=concurrency, heartbeat_interval=heartbeat_interval, poll_interval=poll_interval,
             dequeue_strategy=dequeue_strategy, sweep_interval=sweep_interval, abort_interval=abort_interval,
-            shutdown_timeout=shutdown_timeout, sigterm_grace=sigterm_grace, listen=listen,
+            shutdown_timeout=shutdown_timeout, sigterm_grace=sigterm_grace, listen=listen, max_jobs=max_jobs,
+            max_memory=max_memory,
         )  # fmt: skip
         self.is_cut_short = False
         """Running jobs get no more time."""
+
+        self.wear = Wear(self.config.max_jobs, self.config.max_memory)
+        self.is_worn = False
+        """It stops, or has stopped, because of `max_jobs` or `max_memory`: another process is to take its place."""
 
         self._life: Life | None = None
         self._stop_reason = ""
@@ -163,6 +171,12 @@ class Worker:
                 await asyncio.sleep(REBIRTH)
             else:
                 return life
+
+    def stop_if_worn(self) -> None:
+        """What runs ends as with any other stop."""
+        if not self.is_stopping and (reason := self.wear.reason()) is not None:
+            self.is_worn = True
+            self.stop(reason)
 
     def _cut_short(self) -> None:
         self.is_cut_short = True

@@ -99,6 +99,44 @@ async def test_a_killed_child_is_replaced(project: Project, app: Werk) -> None:
         assert not runs(fourth)
 
 
+async def test_a_child_that_has_run_its_jobs_is_replaced(project: Project, app: Werk, query: Any) -> None:
+    jobs = [await app.enqueue("tests.handlers.echo", number) for number in range(20)]
+    with project.start("worker", "tasks:app", "--max-jobs", "8", "--poll-interval", "0.1") as worker:
+        first, second, third = children(worker, 3)
+        for job in jobs:
+            assert job is not None
+            assert (await app.wait_for(job, timeout=20)).status == JobStatus.Complete
+        worker.wait_for("has stopped (it has run 8 jobs)", times=2)
+        assert f"worker process {first} has done its part; another one takes its place" in worker.text
+        assert "ended with" not in worker.text
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
+        assert not any(map(runs, (first, second, third)))
+    ran = query("select count(*) from finished group by worker_id order by worker_id")
+    assert ran == [(8,), (8,), (4,)]
+
+
+async def test_a_child_that_grows_is_replaced(project: Project, app: Werk) -> None:
+    with project.start("worker", "tasks:app", "--max-memory", "300", "--poll-interval", "0.1") as worker:
+        (first,) = children(worker, 1)
+        await app.enqueue("tests.handlers.keep_megabytes", 300)
+        worker.wait_for("MiB of memory)")
+        _, second = children(worker, 2)
+        assert f"worker process {first} has done its part; another one takes its place" in worker.text
+        assert await app.apply("tests.handlers.echo", 1, timeout=20) == 1
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
+        assert not runs(second)
+
+
+async def test_a_burst_ends_although_its_children_are_replaced(project: Project, app: Werk) -> None:
+    jobs = [await app.enqueue("tests.handlers.echo", number) for number in range(20)]
+    done = project.run("worker", "tasks:app", "--max-jobs", "8", "--burst")
+    assert done.returncode == 0
+    assert done.stderr.count("has done its part") == 2
+    assert {(await app.get_job(job)).status for job in jobs if job} == {JobStatus.Complete}
+
+
 async def test_the_parents_death_stops_the_children(project: Project, app: Werk) -> None:
     job = await app.enqueue("tests.handlers.write_and_sleep", *project.sleeper)
     assert job is not None

@@ -1,0 +1,42 @@
+"""When a worker process has done its part, so that a fresh one may take its place: whatever its handlers leak ends."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from pathlib import Path
+
+MEBIBYTE = 2**20
+_LOOK = 1.0  # seconds between two looks at the memory
+_STATM = Path("/proc/self/statm")
+
+
+class Wear:
+    """`max_memory` in mebibytes; None: it never wears out of that."""
+
+    def __init__(self, max_jobs: int | None, max_memory: int | None) -> None:
+        self._max_jobs, self._max_memory = max_jobs, max_memory
+        self.jobs_left: float = max_jobs or math.inf
+        self._looked_at = float("-inf")
+
+    def count(self) -> None:
+        """An attempt has ended."""
+        self.jobs_left -= 1
+
+    def reason(self) -> str | None:
+        """Why it is time; None: it is not yet."""
+        if self.jobs_left <= 0:
+            return f"it has run {self._max_jobs} jobs"
+        if self._max_memory is None or time.monotonic() - self._looked_at < _LOOK:
+            return None
+        self._looked_at = time.monotonic()
+        used = resident() // MEBIBYTE
+        return f"it uses {used} MiB of memory" if used >= self._max_memory else None
+
+
+def resident() -> int:
+    """Bytes of memory that this process has; where the system does not tell, the most that it ever had."""
+    if _STATM.exists():
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
