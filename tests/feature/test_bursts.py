@@ -1,0 +1,145 @@
+"""Single enqueues: one after the other over a connection that outlives them for a moment, or from the user's pool."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from pgwerk import ServerUnreachable, Werk
+from pgwerk.batch import LINGER
+from pgwerk.wire import Session
+from tests import handlers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Query = Callable[..., list[tuple[Any, ...]]]
+
+PREPARED = "select count(*) from pg_prepared_statements where name like 'pgwerk_enqueue_now%'"
+OURS = "select pid from pg_stat_activity where application_name = 'pgwerk' and datname = current_database()"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    """Sessions, in the order in which they were opened."""
+    sessions: list[Session] = []
+    begin = Session.__init__
+
+    def note(self: Session, *args: Any) -> None:
+        begin(self, *args)
+        sessions.append(self)
+
+    monkeypatch.setattr(Session, "__init__", note)
+    return sessions
+
+
+async def gone(session: Session) -> None:
+    async with asyncio.timeout(20):
+        while session.pgconn.status == psycopg.pq.ConnStatus.OK:
+            await asyncio.sleep(LINGER / 4)
+
+
+async def test_a_burst_shares_a_connection_which_then_goes(app: Werk, opened: list[Session]) -> None:
+    for number in range(50):
+        await app.enqueue(handlers.echo, number)
+    (session,) = opened
+    assert session.is_own
+    await gone(session)
+    await app.enqueue(handlers.echo, 50)
+    assert len(opened) == 2
+    assert [job.payload["args"] for job in await app.list_jobs(limit=100) if job.payload] == [
+        [number] for number in reversed(range(51))
+    ]
+
+
+async def test_what_comes_while_a_caller_sends_goes_together(app: Werk, opened: list[Session]) -> None:
+    await app.enqueue(handlers.noop)
+    jobs = await asyncio.gather(*(app.enqueue(handlers.echo, number) for number in range(200)))
+    assert [job.payload for job in jobs if job] == [{"args": [number], "kwargs": {}} for number in range(200)]
+    assert sorted(job.id for job in jobs if job) == [job.id for job in jobs if job]
+    assert len(opened) == 1
+
+
+async def test_a_caller_that_gives_up_takes_nobody_with_it(
+    app: Werk, opened: list[Session], dsn: str, schema: str
+) -> None:
+    await app.enqueue(handlers.noop)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(f'lock table "{schema}".ready in exclusive mode')
+        first = asyncio.create_task(app.enqueue(handlers.echo, 1))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(app.enqueue(handlers.echo, number)) for number in (2, 3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert [job.payload["args"] for job in await asyncio.gather(*others) if job and job.payload] == [[2], [3]]
+    assert len(opened) == 2
+
+
+async def test_a_connection_that_broke_before_anything_was_sent_is_replaced(
+    app: Werk, opened: list[Session], query: Query
+) -> None:
+    await app.enqueue(handlers.noop)
+    query(f"select pg_terminate_backend(pid) from ({OURS}) ours")
+    assert await app.enqueue(handlers.noop)
+    assert len(opened) == 2
+
+
+async def test_a_connection_that_broke_on_the_way_is_told_once(app: Werk, opened: list[Session], query: Query) -> None:
+    for _ in range(2):
+        await app.enqueue(handlers.noop)
+    query(f"select pg_terminate_backend(pid) from ({OURS}) ours")
+    with pytest.raises(ServerUnreachable, match="the connection to Postgres was lost"):
+        await app.enqueue(handlers.noop)
+    assert await app.enqueue(handlers.noop)
+    assert len(opened) == 2
+
+
+async def test_a_bad_one_fails_alone_on_the_bursts_connection(app: Werk, opened: list[Session]) -> None:
+    await app.enqueue(handlers.noop)
+    bad, good = await asyncio.gather(
+        app.enqueue(handlers.echo, "\0"), app.enqueue(handlers.echo, 1), return_exceptions=True
+    )
+    assert isinstance(bad, Exception)
+    assert not isinstance(good, BaseException)
+    assert await app.enqueue(handlers.noop)
+    assert len(opened) == 1
+
+
+async def test_a_loop_that_ends_takes_the_connection_along(app: Werk, opened: list[Session]) -> None:
+    def in_a_loop_of_its_own() -> None:
+        asyncio.run(app.detached().enqueue(handlers.noop))  # type: ignore[arg-type]
+
+    await asyncio.to_thread(in_a_loop_of_its_own)
+    assert [session.pgconn.status for session in opened] == [psycopg.pq.ConnStatus.BAD]
+
+
+async def test_a_pools_connection_is_prepared_once_if_its_owner_prepares(dsn: str, schema: str, app: Werk) -> None:
+    async with (
+        AsyncConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool,
+        Werk(pool=pool, schema=schema) as pooled,
+    ):
+        for _ in range(3):
+            await pooled.enqueue(handlers.noop)
+        async with pool.connection() as connection:
+            assert await (await connection.execute(PREPARED)).fetchone() == (1,)
+            await connection.execute("deallocate all")
+        assert await pooled.enqueue(handlers.noop)
+        assert await pooled.enqueue(handlers.noop)
+
+
+async def test_a_pool_that_does_not_prepare_is_left_alone(dsn: str, schema: str, app: Werk) -> None:
+    options = {"prepare_threshold": None}
+    async with (
+        AsyncConnectionPool(dsn, min_size=1, max_size=1, kwargs=options, open=False) as pool,
+        Werk(pool=pool, schema=schema) as pooled,
+    ):
+        for _ in range(3):
+            assert await pooled.enqueue(handlers.noop)
+        async with pool.connection() as connection:
+            assert await (await connection.execute(PREPARED)).fetchone() == (0,)
