@@ -14,7 +14,7 @@ UNFINISHED = "SELECT count(*) FROM dramatiq.queue WHERE state IN ('queued', 'con
 
 class DramatiqPg:
     def __init__(self, where: str) -> None:
-        self._pool = make_pool({**parse_dsn(where), "maxconn": TASKS})
+        self._pool = make_pool({**parse_dsn(where), "maxconn": 3 * TASKS})
         self._broker = PostgresBroker(pool=self._pool, results=False, middleware=[Retries()])
         self._actor = dramatiq.actor(run, broker=self._broker)
 
