@@ -23,6 +23,8 @@ class Endings:
     async def end(self, session: Session, outcomes: Sequence[Outcome]) -> Ended:
         """Ends these, each where it still is as its outcome says, and step by step whatever can never run then."""
         ended = merged(await session.transact(*self._store.end(outcomes)))
+        if ended.aborted:
+            await self.end(session, aborts(ended.aborted))
         await self.cascade(session, ended.doomed)
         return ended
 
@@ -49,6 +51,11 @@ class Endings:
 def failures(doomed: Mapping[int, str]) -> list[Outcome]:
     """Of jobs that wait for others in vain."""
     return [Outcome(job_id, None, None, "failed", error=why) for job_id, why in doomed.items()]
+
+
+def aborts(ids: Iterable[int]) -> list[Outcome]:
+    """Of jobs that somebody wanted to end while they ran, and that came back by themselves just then."""
+    return [Outcome(job_id, None, None, "aborted", error="aborted while it ran") for job_id in ids]
 
 
 def merged(parts: Iterable[Ended]) -> Ended:

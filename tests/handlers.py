@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pgwerk import Context
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def noop() -> None:
@@ -59,6 +57,23 @@ async def write(path: str | Path, text: str) -> None:
 async def write_and_sleep(path: str, text: str, seconds: float) -> None:
     await write(path, text)
     await asyncio.sleep(seconds)
+
+
+async def fail_when_there(path: str) -> None:
+    """As soon as that file is there."""
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    raise ValueError("on purpose")
+
+
+async def clean_up_slowly(path: str, seconds: float) -> None:
+    """Says when it was told to end, and when it had cleaned up."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await write(path, "told")
+        await asyncio.sleep(seconds)
+        await write(path, "cleaned")
 
 
 _kept: list[bytearray] = []

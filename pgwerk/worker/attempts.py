@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgwerk.worker.executors.work import Executor
     from pgwerk.worker.worker import Worker
 
+_GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
 _TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
 
 
@@ -153,8 +154,9 @@ class Attempts:
 
     def abandon(self) -> None:
         """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
-        for running in [each for each in self._running.values() if each.verdict is Verdict.INTERRUPTED]:
-            self._end(running, End(Verdict.INTERRUPTED))
+        for running in list(self._running.values()):
+            if running.verdict is not None:
+                self._end(running, _told_to_end(running.verdict))
 
     def abort(self, ids: Collection[int]) -> None:
         """Somebody wants these to end for good."""
@@ -216,7 +218,10 @@ class Attempts:
         if not self._worker.hooks:
             return await self._perform(running)
         context = context_of(running.work, self._worker.app, self._worker, partial(self._touch, running))
-        await self._worker.hooks.starts(context)
+        try:
+            await self._worker.hooks.starts(context)
+        except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began
+            return _end_of(running, described(error), error)
         end = await self._perform(running)
         context.exception = end.exception
         with contextlib.suppress(asyncio.CancelledError):  # the attempt has ended, however long its hooks take
@@ -273,19 +278,21 @@ class Attempts:
 
 
 def _end_from_outside(running: Running, verdict: Verdict) -> None:
-    running.verdict = verdict
-    if running.task is not None:
+    """It is cancelled once: how it cleans up is not cut short by being told again. The graver reason stands."""
+    is_told = running.verdict is not None
+    if running.verdict is None or _GRAVITY.index(verdict) > _GRAVITY.index(running.verdict):
+        running.verdict = verdict
+    if running.task is not None and not is_told:
         running.task.cancel()
 
 
 def _end_of(running: Running, text: str, error: BaseException) -> End:
     """Of an attempt that raised: by itself, or because its end was decided from outside."""
-    match running.verdict:
-        case Verdict.ABORTED:
-            return End(Verdict.ABORTED, error="aborted while it ran", exception=error)
-        case Verdict.LOST:
-            return End(Verdict.LOST, exception=error)
-        case Verdict.INTERRUPTED if isinstance(error, asyncio.CancelledError):
-            return End(Verdict.INTERRUPTED, exception=error)
-        case _:
-            return End(Verdict.RAISED, error=text, exception=error)
+    verdict = running.verdict
+    if verdict is None or (verdict is Verdict.INTERRUPTED and not isinstance(error, asyncio.CancelledError)):
+        return End(Verdict.RAISED, error=text, exception=error)
+    return _told_to_end(verdict)._replace(exception=error)
+
+
+def _told_to_end(verdict: Verdict) -> End:
+    return End(verdict, error="aborted while it ran" if verdict is Verdict.ABORTED else None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgwerk import events
-from pgwerk.ending import failures, merged
+from pgwerk.ending import aborts, failures, merged
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import Ended, EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
@@ -124,7 +124,7 @@ class Exchange:
             self._read_claim(turn, answers["claim"], room, looks=looks)
         if "settle" in answers:
             await self._read_settlement(turn, answers["settle"], outcomes)
-        turn.unsettled += failures(turn.ended.doomed)
+        turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
         await self._read_subjects(turn)
         return turn
 

@@ -113,7 +113,7 @@ async def test_a_bad_one_fails_alone_on_the_bursts_connection(app: Werk, opened:
 
 async def test_a_loop_that_ends_takes_the_connection_along(app: Werk, opened: list[Session]) -> None:
     def in_a_loop_of_its_own() -> None:
-        asyncio.run(app.detached().enqueue(handlers.noop))  # type: ignore[arg-type]
+        asyncio.run(app.detached().enqueue(handlers.noop))
 
     await asyncio.to_thread(in_a_loop_of_its_own)
     assert [session.pgconn.status for session in opened] == [psycopg.pq.ConnStatus.BAD]

@@ -17,8 +17,9 @@ from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, e
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from pgwerk import Job
+    from pgwerk import Context, Job
 
 
 @asynccontextmanager
@@ -88,6 +89,46 @@ async def test_abort_job_ends_what_is_claimed_and_has_not_started(app: Werk, mon
         ended = await app.wait_for(ahead, timeout=20)
         assert (ended.status, ended.error, ended.attempts) == (JobStatus.Aborted, "aborted before it ran", 0)
         assert await app.get_executions(ahead) == []
+
+
+async def test_an_aborted_job_that_fails_by_itself_does_not_come_back(app: Werk, tmp_path: Path) -> None:
+    async with working(app, abort_interval=3600, listen=False):
+        there = tmp_path / "there"
+        for intervals in (0, 3600):
+            job = await asked(app, handlers.fail_when_there, str(there), _retry=Retry(5, intervals))
+            await runs(app, job)
+            assert await app.abort_job(job)
+            there.touch()
+            ended = await app.wait_for(job, timeout=20)
+            assert (ended.status, ended.error, ended.attempts) == (JobStatus.Aborted, "aborted while it ran", 1)
+            assert [each.status for each in await app.get_executions(job)] == ["failed"]
+            there.unlink()
+
+
+async def test_an_aborted_handler_cleans_up_in_peace(app: Werk, tmp_path: Path) -> None:
+    """However often its worker sees the wish."""
+    said = tmp_path / "said"
+    async with working(app, abort_interval=0.05, listen=False):
+        job = await asked(app, handlers.clean_up_slowly, str(said), 0.5)
+        await runs(app, job)
+        assert await app.abort_job(job)
+        assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
+    assert said.read_text() == "told\ncleaned\n"
+
+
+async def test_a_job_that_is_aborted_before_its_handler_leaves_its_slot(app: Werk) -> None:
+    async def before(_: Context) -> None:
+        await asyncio.sleep(3600 if not is_told.is_set() else 0)
+
+    is_told = asyncio.Event()
+    async with working(app, concurrency=1, abort_interval=0.05, listen=False, before_process=[before]):
+        job = await asked(app, handlers.noop)
+        await runs(app, job)
+        is_told.set()
+        assert await app.abort_job(job)
+        ended = await app.wait_for(job, timeout=20)
+        assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
+        assert await app.apply(handlers.echo, 1, timeout=20) == 1
 
 
 async def test_abort_job_needs_no_notification(app: Werk) -> None:
