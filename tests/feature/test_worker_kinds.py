@@ -123,6 +123,17 @@ def die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def die_and_leave_a_child(path: str) -> None:
+    """Which holds everything open that its parent had open."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    with open(path, "w") as file:  # noqa: PTH123
+        file.write(str(child))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def exit_at_once(status: int) -> None:
     os._exit(status)
 
@@ -349,3 +360,14 @@ async def test_no_process_outlives_its_worker(app: Werk) -> None:
             pid, _ = await app.apply(where, timeout=20)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_a_process_that_dies_is_noticed_though_it_left_a_child_behind(
+    process_worker: Worker, app: Werk, tmp_path: Path
+) -> None:
+    where = tmp_path / "child"
+    began = time.monotonic()
+    job = await _failed(app, die_and_leave_a_child, str(where))
+    assert (job.error or "").startswith("the process of the attempt was ended by signal SIGKILL")
+    assert time.monotonic() - began < 30
+    os.kill(int(where.read_text()), signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.errors import ProcessDied
@@ -93,7 +94,12 @@ class _Processes:
     async def _connect(self) -> _Line:
         line = await _Line.to(await self._nursery.child())
         self._lines.add(line)
+        line.child.ended.add_done_callback(partial(self._hang_up, line))
         return line
+
+    def _hang_up(self, line: _Line, _: object) -> None:
+        """What it has said is heard; but a process that it left behind would hold its end of the line for ever."""
+        asyncio.get_running_loop().call_later(LEEWAY, line.close)
 
     def _put_back(self, line: _Line, *, is_well: bool) -> None:
         if is_well:
