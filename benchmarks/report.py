@@ -75,7 +75,8 @@ limit of one stands in italics and does not compete.
 A system is run as its documentation advises, with its default durability; what was chosen stands at the head of its
 adapter in `benchmarks/peers/`. Those on Redis keep their jobs in memory and write a snapshot now and then: what they
 are faster at, they are faster at by losing it in a crash. huey and celery forget a job before it has run. The job is a
-function that leaves 16 bytes in a file of the memory.
+function that leaves 16 bytes in a file of the memory. In the charts ours is blue, what lives on Postgres grey, what
+lives on Redis yellow, and the limit green.
 """
 
 
