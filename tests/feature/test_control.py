@@ -117,14 +117,15 @@ async def test_an_aborted_handler_cleans_up_in_peace(app: Werk, tmp_path: Path) 
 
 
 async def test_a_job_that_is_aborted_before_its_handler_leaves_its_slot(app: Werk) -> None:
-    async def before(_: Context) -> None:
-        await asyncio.sleep(3600 if not is_told.is_set() else 0)
+    async def before(ctx: Context) -> None:
+        if ctx.job.function.endswith("noop"):
+            has_begun.set()
+            await asyncio.sleep(3600)
 
-    is_told = asyncio.Event()
+    has_begun = asyncio.Event()
     async with working(app, concurrency=1, abort_interval=0.05, listen=False, before_process=[before]):
         job = await asked(app, handlers.noop)
-        await runs(app, job)
-        is_told.set()
+        await has_begun.wait()
         assert await app.abort_job(job)
         ended = await app.wait_for(job, timeout=20)
         assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
