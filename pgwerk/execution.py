@@ -91,14 +91,25 @@ class Outcome:
         """The job does not end with this attempt."""
         return self.status in ("retry", "back", "unstarted")
 
+    @property
+    def statement(self) -> str:
+        """Which one stores it (ending.sql)."""
+        if self.returns:
+            return "send_back"
+        return "settle" if self.has_sequel or self.status != "complete" else "complete"
+
     def wire(self) -> dict[str, Any]:
-        return {
+        guarded = {
             "job_id": self.job_id,
             "worker_id": self.worker_id,
             "claim_no": self.claim_no,
+            "result": None if self.result is None else orjson.Fragment(self.result),
+        }
+        if self.statement == "complete":
+            return guarded
+        return guarded | {
             "status": self.status,
             "delay": self.delay,
-            "result": None if self.result is None else orjson.Fragment(self.result),
             "error": None if self.error is None else storable(self.error),
             "expired": self.expired,
             "has_sequel": self.has_sequel,

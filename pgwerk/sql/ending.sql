@@ -1,5 +1,30 @@
 -- How an attempt or a job ends.
 
+-- name: complete
+-- Most ends: attempts that gave what they were to give, of jobs after which nothing comes. Guarded like any end, and a
+-- quarter cheaper.
+with outcome as materialized (
+    select * from json_to_recordset(:outcomes::json) as o (
+        job_id bigint, worker_id bigint, claim_no bigint, result jsonb)
+),
+held as (
+    delete from pgwerk.active a using outcome o
+    where a.job_id = any (array(select job_id from outcome))
+        and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
+    returning a.job_id, a.attempt, a.worker_id, a.started_at, o.result
+),
+finished as (
+    insert into pgwerk.finished (job_id, status, attempt, worker_id, result, started_at)
+    select job_id, 'complete', attempt, worker_id, result, started_at from held
+),
+awaited as materialized (
+    select job_id from pgwerk.waiter where job_id = any (array(select job_id from outcome))
+)
+select
+    array_agg(job_id) as ids,
+    count(case when job_id in (select job_id from awaited) then pg_notify(:channel, 'ended ' || job_id) end) as calls
+from held;
+
 -- name: settle
 -- Ends jobs, whoever asks for it: a worker with what finished, a person who cancels, maintenance with what expired, was
 -- lost or depended on a job that failed. An outcome names what it must still find: with a worker, that claim of the job
@@ -106,6 +131,9 @@ set_aside as (
     select id, scheduled_at, queue, priority, 1, group_key, ttl from repeated
     returning queue
 ),
+awaited as materialized (
+    select job_id from pgwerk.waiter where job_id = any (array(select job_id from outcome))
+),
 called as materialized (
     select pg_notify(:channel, 'ready ' || q.queue)
     from (select queue from readied union select queue from set_aside) q
@@ -113,7 +141,7 @@ called as materialized (
 )
 select
     finished.job_id,
-    case when exists (select from pgwerk.waiter w where w.job_id = finished.job_id offset 0)
+    case when finished.job_id in (select job_id from awaited)
         then pg_notify(:channel, 'ended ' || finished.job_id)
     end as called,
     (select count(*) from called) as calls,

@@ -1,9 +1,58 @@
 -- The worker's conversation: claim what there is room for, settle (ending.sql) what has finished.
 
 -- name: claim
--- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`, `span` of them in all.
+-- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`, `room` of them in all.
 -- Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
 -- settle follows need not flush by itself: it is on disk before that one's answer.
+--
+-- As soon as one of them is in a group, or stands among the active already, this takes none: they are left for
+-- claim_grouped, which costs a fifth more.
+with candidate as materialized (
+    select c.*
+    from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
+    cross join lateral (
+        select r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
+        from pgwerk.ready r
+        where r.queue = l.queue and r.priority = l.priority and r.seq >= l.low and r.seq < l.high
+        order by r.seq
+        limit :room::bigint
+        for update skip locked
+    ) c
+    where exists (select from pgwerk.worker w where w.id = :worker_id::bigint and w.state = 'alive')
+    limit :room::bigint
+),
+asked as materialized (
+    select
+        c.*,
+        j.function, j.payload, j.max_attempts, j.attempts_before, j.retry_intervals, j.timeout_secs, j.heartbeat_secs,
+        j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, j.callback_of,
+        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null or j.repeat_remaining > 0
+            or j.result_ttl is not null or j.failure_ttl is not null or j.failure_mode is not null as has_sequel,
+        (select bool_and(group_key is null) from candidate) as is_free
+    from candidate c
+    left join lateral (select * from pgwerk.job where id = c.job_id offset 0) j on true
+),
+taken as (
+    insert into pgwerk.active (job_id, worker_id, claim_no, attempt, expires_at, stale_at)
+    select
+        job_id, :worker_id::bigint, :claim_no::bigint, attempt, expires_at,
+        case when heartbeat_secs > 0 then now() + greatest(2 * heartbeat_secs, 10) * interval '1 second' end
+    from asked where is_free
+),
+gone as (
+    delete from pgwerk.ready where job_id = any (array(select job_id from asked where is_free))
+)
+select
+    a.job_id, a.attempt, a.expires_at < now() as is_expired,
+    a.function, a.payload, a.max_attempts, a.attempts_before, a.retry_intervals, a.timeout_secs, a.heartbeat_secs,
+    a.queue, a.priority, a.seq, a.group_key,
+    a.key, a.meta, a.ttl, a.scheduled_at, a.enqueued_at, now() as started_at, a.callback_of, a.has_sequel,
+    case when is_free then 'taken' else 'left' end as fate,
+    case when :is_followed::boolean then set_config('synchronous_commit', 'off', true) end as durability
+from asked a;
+
+-- name: claim_grouped
+-- The same for jobs of any kind; `span` of them are looked at, in search of `room`.
 --
 -- Of a group only the best entry of a queue may be taken, and only while nothing of the group is active; the unique
 -- index has the last word. What cannot be taken is parked in `blocked`, if what stands in its way can be held: whoever

@@ -18,7 +18,6 @@ select
     set_config('idle_session_timeout', '0', :is_local::boolean),
     set_config('enable_seqscan', :whole_tables::text, :is_local::boolean),
     set_config('enable_bitmapscan', :whole_tables::text, :is_local::boolean),
-    set_config('enable_hashjoin', :whole_tables::text, :is_local::boolean),
     set_config('enable_mergejoin', :whole_tables::text, :is_local::boolean),
     set_config('jit', 'off', :is_local::boolean),
     set_config('plan_cache_mode', 'force_generic_plan', :is_local::boolean);

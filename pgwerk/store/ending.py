@@ -43,15 +43,16 @@ class Ended:
 
 class EndingStore(Catalogue):
     def end(self, outcomes: Sequence[Outcome]) -> list[Call[Ended]]:
-        """What ends these attempts, to be said in one transaction: a statement for the jobs that end with them, another
-        for those that come back, each only where there are some; and then what frees those who waited for them.
+        """What ends these attempts, to be said in one transaction: a statement for each way of ending that occurs, and
+        then what frees those who waited for them.
         """
-        back = [outcome for outcome in outcomes if outcome.returns]
-        ended = [outcome for outcome in outcomes if not outcome.returns] if back else outcomes
-        calls = [self._end(statement, some) for statement, some in (("settle", ended), ("send_back", back)) if some]
+        parts: dict[str, list[Outcome]] = {"complete": [], "settle": [], "send_back": []}
+        for outcome in outcomes:
+            parts[outcome.statement].append(outcome)
+        calls = [self._end(statement, some) for statement, some in parts.items() if some]
         if grouped := [outcome.job_id for outcome in outcomes if outcome.is_grouped]:
             calls.append(self.free(grouped))
-        if ended:
+        if ended := parts["complete"] + parts["settle"]:
             calls.append(self.release([outcome.job_id for outcome in ended]))
         return calls
 
@@ -66,11 +67,16 @@ class EndingStore(Catalogue):
     def _end(self, statement: str, outcomes: Iterable[Outcome]) -> Call[Ended]:
         """In the order of the jobs, so that those who end the same ones wait for each other and never in a ring."""
         rows = as_json([outcome.wire() for outcome in sorted(outcomes, key=_job)])
-        return self._call(statement, _ended, outcomes=rows, channel=self.channel)
+        read = _completed if statement == "complete" else _ended
+        return self._call(statement, read, outcomes=rows, channel=self.channel)
 
 
 def _job(outcome: Outcome) -> int:
     return outcome.job_id
+
+
+def _completed(rows: list[Row]) -> Ended:
+    return Ended(set(rows[0]["ids"] or ()))
 
 
 def _ended(rows: list[Row]) -> Ended:

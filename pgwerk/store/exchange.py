@@ -84,19 +84,22 @@ class Orphan(NamedTuple):
 
 class ExchangeStore(Catalogue):
     def claim(
+        self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool
+    ) -> Call[list[Claimed]]:
+        """`room` entries at most; none, and all of them `left`, where one is in a group."""
+        return self._claim("claim", ranges, worker_id=worker_id, claim_no=claim_no, room=room, is_followed=is_followed)
+
+    def claim_grouped(
         self, worker_id: int, claim_no: int, room: int, ranges: Sequence[Range], *, is_followed: bool, span: int = 0
     ) -> Call[list[Claimed]]:
         """Of `span` entries at most (of `room`, if that is more) those that may run, `room` at most; what else was
         looked at comes with them.
         """
-        values = {
-            "worker_id": worker_id,
-            "claim_no": claim_no,
-            "room": room,
-            "span": max(room, span),
-            "is_followed": is_followed,
-        }
-        call = self._call("claim", every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
+        values = {"worker_id": worker_id, "claim_no": claim_no, "room": room, "is_followed": is_followed}
+        return self._claim("claim_grouped", ranges, **values, span=max(room, span))
+
+    def _claim(self, statement: str, ranges: Sequence[Range], **values: int) -> Call[list[Claimed]]:
+        call = self._call(statement, every, lanes=as_json([lane._asdict() for lane in ranges]), **values)
         return replace(call, make=Claimed._make)
 
     def look(self, gaps: Sequence[Gap]) -> Call[list[tuple[str, int]]]:

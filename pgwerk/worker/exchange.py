@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -35,6 +36,7 @@ LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while
 DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
 FULL_LOOK = 60.0  # look at all of them, once in so many seconds
 WIDEST = 1000  # entries that one claim looks at where busy groups stand in front
+GROUPLESS = 1000  # entries without a group after which no more of them are expected
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Exchange:
         self._session: Session | None = None
         self._claim_no = 0
         self._span = 0
+        self._without_group = GROUPLESS  # entries since the last one of a group
         self._looked_at = self._looked_at_all = float("-inf")
         self._due: float | None = None
         self._due_from = float("-inf")
@@ -85,6 +88,10 @@ class Exchange:
     def due_in(self) -> float | None:
         """Seconds until a scheduled job is due."""
         return None if self._due is None else max(0.0, max(self._due, self._promote_from) - time.monotonic())
+
+    @property
+    def _expects_groups(self) -> bool:
+        return self._without_group < GROUPLESS
 
     def expect(self, delay: float) -> None:
         """A job that was sent back will be due in so many seconds."""
@@ -149,8 +156,10 @@ class Exchange:
             tell = self._workers.announce_idle if announce else self._workers.withdraw_idle
             calls.append(tell(self._worker_id))
         ranges = self._lanes.ask(thorough=thorough)
-        claim = self._claims.claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles, span=self._span)
-        calls.append(claim)
+        claim = self._claims.claim
+        if self._expects_groups:
+            claim = partial(self._claims.claim_grouped, span=self._span)
+        calls.append(claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles))
         if looks:
             calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
         return calls
@@ -174,7 +183,10 @@ class Exchange:
     def _read_claim(self, turn: Turn, answers: Answers, room: int, *, looks: bool) -> None:
         if isinstance(answers, psycopg.Error):
             turn.asked = False
-            self._note_failure(turn, "claim", answers)
+            if isinstance(answers, psycopg.errors.UniqueViolation) and not self._expects_groups:
+                turn.more, self._without_group = True, 0  # a row stands where none should: claim_grouped steps over it
+            else:
+                self._note_failure(turn, "claim", answers)
             return
         if looks:
             *answers, new_lanes, outlook = answers
@@ -194,7 +206,13 @@ class Exchange:
         others = len(candidates) - len(turn.claimed)
         self._span = min(WIDEST, 2 * max(room, self._span)) if others and filled else 0
         turn.more = filled or len(turn.claimed) == room
-        turn.left = any(row.fate == "left" for row in candidates)
+        has_left = any(row.fate == "left" for row in candidates)
+        turn.left = has_left and self._expects_groups
+        turn.more |= has_left and not turn.left  # claim_grouped takes them at once
+        if has_left or any(row.group_key is not None for row in candidates):
+            self._without_group = 0
+        else:
+            self._without_group += len(candidates)
 
     async def _read_subjects(self, turn: Turn) -> None:
         ids = {row.callback_of for row in turn.claimed if row.callback_of is not None}

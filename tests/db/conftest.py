@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pgwerk import Werk
 
 
-@pytest.fixture
-async def race(app: Werk, dsn: str, schema: str, query: Any) -> AsyncIterator[Race]:
+@pytest.fixture(params=[True, False], ids=["plain", "careful"])
+async def race(app: Werk, dsn: str, schema: str, query: Any, request: pytest.FixtureRequest) -> AsyncIterator[Race]:
     """Two sessions on one schema. Whatever happened between them, each job is in exactly one place afterwards."""
     async with Party.on(dsn, schema) as first, Party.on(dsn, schema) as second:
-        yield Race(app, first, second)
+        yield Race(app, first, second, is_plain=request.param)
     assert misplaced(query) == []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call
 
 BIG = {"ready", "blocked", "scheduled", "waiting", "dependency", "active", "finished", "job", "attempt"}
-_WALKS = {"Seq Scan", "Bitmap Heap Scan", "Bitmap Index Scan", "Sample Scan", "Hash Join", "Merge Join"}
+_WALKS = {"Seq Scan", "Bitmap Heap Scan", "Bitmap Index Scan", "Sample Scan", "Merge Join"}
 MOST_SORTED = 500  # rows: a batch
 _SORTS = {"Sort", "Incremental Sort"}
 

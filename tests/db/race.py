@@ -37,6 +37,8 @@ class Race:
     app: Werk
     first: Party
     second: Party
+    is_plain: bool = False
+    """Claims and ends jobs by the statements for most of them, not by those for all."""
 
     @property
     def schema(self) -> str:
@@ -63,7 +65,18 @@ class Race:
         return jobs(await self.first.say(self.claim(worker, claim_no)))
 
     def claim(self, worker: int, claim_no: int = 1, room: int = 10) -> Call[Any]:
+        if not self.is_plain:
+            return self.claim_grouped(worker, claim_no, room)
         return ExchangeStore(self.schema).claim(worker, claim_no, room, [EVERYTHING], is_followed=False)
+
+    def claim_grouped(self, worker: int, claim_no: int = 1, room: int = 10) -> Call[Any]:
+        return ExchangeStore(self.schema).claim_grouped(worker, claim_no, room, [EVERYTHING], is_followed=False)
+
+    def complete(self, job: int, worker: int, claim_no: int = 1) -> Call[set[int]]:
+        return self.settle(self.completed(job, worker, claim_no))
+
+    def completed(self, job: int, worker: int, claim_no: int = 1) -> Outcome:
+        return Outcome(job, worker, claim_no, "complete", result=b"1", has_sequel=not self.is_plain)
 
     def settle(self, *outcomes: Outcome) -> Call[set[int]]:
         """Outcomes of one kind: those that end their jobs, or those that send them back. Without what follows."""
@@ -92,10 +105,6 @@ async def look(race: Race, job: int) -> tuple[JobStatus, int]:
 
 def jobs(claimed: Sequence[dict[str, Any]]) -> list[int]:
     return [row["job_id"] for row in claimed]
-
-
-def complete(job: int, worker: int, claim_no: int = 1) -> Outcome:
-    return Outcome(job, worker, claim_no, "complete", result=b"1")
 
 
 def retry(job: int, worker: int, claim_no: int = 1, delay: float = 0.0) -> Outcome:

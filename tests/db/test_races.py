@@ -9,7 +9,7 @@ import pytest
 
 from pgwerk import JobStatus
 from pgwerk.maintenance import expiry
-from tests.db.race import Race, complete, jobs, look, retry
+from tests.db.race import Race, jobs, look, retry
 
 
 async def test_two_claims_never_share_a_job(race: Race) -> None:
@@ -48,9 +48,9 @@ async def test_a_settle_that_overtakes_its_own_claim_finds_nothing(race: Race) -
     job, worker = await race.enqueue(), await race.worker()
     await race.first.begin()
     assert jobs(await race.first.say(race.claim(worker))) == [job]
-    assert await race.second.say(race.settle(complete(job, worker))) == set()
+    assert await race.second.say(race.complete(job, worker)) == set()
     await race.first.commit()
-    assert await race.second.say(race.settle(complete(job, worker))) == {job}
+    assert await race.second.say(race.complete(job, worker)) == {job}
     assert await look(race, job) == (JobStatus.Complete, 1)
 
 
@@ -196,7 +196,7 @@ async def test_settles_of_the_same_jobs_in_opposite_order_wait_in_no_ring(race: 
     worker = await race.worker()
     assert await race.claimed(worker) == mine
     await race.first.begin()
-    outcomes = [complete(job, worker) for job in mine]
+    outcomes = [race.completed(job, worker) for job in mine]
     assert await race.first.say(race.settle(*outcomes)) == set(mine)
     late = await race.second.blocked_by(race.first, race.settle(*reversed(outcomes)))
     await race.first.commit()
@@ -209,14 +209,25 @@ async def test_a_settle_locks_in_the_order_of_the_jobs_whatever_it_was_given(rac
     worker = await race.worker()
     assert await race.claimed(worker) == mine
     await race.first.begin()
-    await race.first.say(race.settle(complete(mine[0], worker)))
-    outcomes = [complete(job, worker) for job in reversed(mine)]
+    await race.first.say(race.complete(mine[0], worker))
+    outcomes = [race.completed(job, worker) for job in reversed(mine)]
     late = await race.second.blocked_by(race.first, race.settle(*outcomes))
     assert query("select job_id from active where job_id <> %s for update skip locked", mine[0]) == [
         (job,) for job in mine[1:]
     ]
     await race.first.commit()
     assert await late == set(mine[1:])
+
+
+@pytest.mark.parametrize("race", [True], indirect=True)
+async def test_a_plain_claim_leaves_everything_to_the_careful_one_if_there_is_a_group(race: Race) -> None:
+    """Also what comes behind it: their order stands."""
+    mine = [await race.enqueue(group=group) for group in (None, "g", None)]
+    worker = await race.worker()
+    rows = await race.first.say(race.claim(worker))
+    assert [(row["job_id"], row["fate"]) for row in rows] == [(job, "left") for job in mine]
+    rows = await race.first.say(race.claim_grouped(worker, 2))
+    assert [(row["job_id"], row["fate"]) for row in rows] == [(job, "taken") for job in mine]
 
 
 def _make_due(query: Any, job: int | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgwerk import JobStatus
-from tests.db.race import Race, back, complete, jobs, look, retry
+from tests.db.race import Race, back, jobs, look, retry
 
 
 @pytest.mark.parametrize("rescuer_is_first", [True, False])
@@ -17,7 +17,7 @@ async def test_of_a_settle_and_a_rescue_exactly_one_wins(race: Race, rescuer_is_
     await race.bury(worker)
     (lost,) = await race.second.say(race.maintenance.lost())
     rescue = retry(lost.job_id, lost.worker_id, lost.claim_no)
-    moves = [race.settle(rescue), race.settle(complete(job, worker))]
+    moves = [race.settle(rescue), race.complete(job, worker)]
     await race.first.begin()
     assert await race.first.say(moves.pop(0 if rescuer_is_first else 1)) == {job}
     late = await race.second.blocked_by(race.first, moves.pop())
@@ -31,7 +31,7 @@ async def test_a_settle_goes_through_when_the_rescue_before_it_is_rolled_back(ra
     assert await race.claimed(worker) == [job]
     await race.first.begin()
     assert await race.first.say(race.settle(retry(job, worker))) == {job}
-    late = await race.second.blocked_by(race.first, race.settle(complete(job, worker)))
+    late = await race.second.blocked_by(race.first, race.complete(job, worker))
     await race.first.rollback()
     assert await late == {job}
     assert await look(race, job) == (JobStatus.Complete, 1)
@@ -56,11 +56,11 @@ async def test_a_zombie_changes_nothing_after_the_rescue(race: Race) -> None:
     assert await race.claimed(worker) == [job]
     await race.bury(worker)
     assert await race.first.say(race.settle(back(job, worker))) == {job}
-    assert await race.second.say(race.settle(complete(job, worker))) == set()
+    assert await race.second.say(race.complete(job, worker)) == set()
     assert await race.claimed(other) == [job]
-    assert await race.second.say(race.settle(complete(job, worker))) == set()
+    assert await race.second.say(race.complete(job, worker)) == set()
     assert await look(race, job) == (JobStatus.Active, 1)
-    assert await race.second.say(race.settle(complete(job, other))) == {job}
+    assert await race.second.say(race.complete(job, other)) == {job}
 
 
 async def test_an_older_claim_of_the_same_worker_is_another_claim(race: Race) -> None:
@@ -68,8 +68,8 @@ async def test_an_older_claim_of_the_same_worker_is_another_claim(race: Race) ->
     assert await race.claimed(worker, 1) == [job]
     assert await race.first.say(race.settle(back(job, worker, 1))) == {job}
     assert await race.claimed(worker, 2) == [job]
-    assert await race.second.say(race.settle(complete(job, worker, 1))) == set()
-    assert await race.second.say(race.settle(complete(job, worker, 2))) == {job}
+    assert await race.second.say(race.complete(job, worker, 1)) == set()
+    assert await race.second.say(race.complete(job, worker, 2)) == {job}
 
 
 async def test_a_worker_that_was_declared_dead_claims_nothing(race: Race) -> None:

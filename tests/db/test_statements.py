@@ -49,6 +49,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": Inserted._fields,
     "enqueue_now": ("ids", "enqueued_at"),
+    "complete": ("ids",),
     "settle": ("job_id", "follow"),
     "send_back": ("job_id",),
     "release": ("job_id", "doom", "status"),
@@ -123,8 +124,9 @@ def test_columns_hold_those_that_are_read(name: str, describe: Any) -> None:
     assert set(describe(name).columns) >= set(READ_AMONG_OTHERS[name])
 
 
-def test_claim_gives_its_columns_in_the_order_and_types_that_are_read(describe: Any) -> None:
-    columns = describe("claim").columns
+@pytest.mark.parametrize("claim", ["claim", "claim_grouped"])
+def test_claim_gives_its_columns_in_the_order_and_types_that_are_read(claim: str, describe: Any) -> None:
+    columns = describe(claim).columns
     assert list(columns) == list(Claimed._fields)
     assert columns == {name: CLAIMED_TYPES[name] for name in Claimed._fields}
 
@@ -159,13 +161,16 @@ def test_statements_name_the_schema_wherever_they_name_a_table() -> None:
 
 
 def _every_call(schema: str) -> Iterator[Call[Any]]:
-    outcomes = [Outcome(1, None, None, "aborted"), Outcome(2, 1, 1, "retry")]
+    outcomes = [
+        Outcome(1, None, None, "aborted"), Outcome(2, 1, 1, "retry"), Outcome(3, 1, 1, "complete", has_sequel=False)
+    ]  # fmt: skip
     enqueue, exchange, control = EnqueueStore(schema), ExchangeStore(schema), ControlStore(schema)
     maintenance, workers, versions = MaintenanceStore(schema), WorkerStore(schema), SchemaStore(schema)
     yield enqueue.enqueue([{}], always_notify=True)
     yield enqueue.enqueue([{"key": "k"}], always_notify=True)
     yield from EndingStore(schema).end(outcomes)
     yield exchange.claim(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)
+    yield exchange.claim_grouped(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)
     yield exchange.look([Gap("default", 0, 1)])
     yield exchange.outlook(0)
     yield exchange.orphans(1, 1, [1])

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Retry, Werk
+from pgwerk.worker.exchange import GROUPLESS
 from tests import handlers
 from tests.feature.test_what_follows import asked, drain, ends
 
@@ -112,3 +113,28 @@ async def _held(app: Werk, query: Any) -> int:
         "insert into active (job_id, worker_id, claim_no, attempt, group_key) values (%s, 1000, 1, 1, 'busy')", job.id
     )
     return job.id
+
+
+async def test_groups_are_seen_among_any_number_of_other_jobs(app: Werk) -> None:
+    """A worker that has seen none for long looks for none, until one comes."""
+    ORDER.clear()
+    await app.enqueue_many([EnqueueParams(handlers.noop) for _ in range(2 * GROUPLESS)])
+    for first in (0, 3):
+        await app.enqueue_many([EnqueueParams(note, ["g", first + n], group="g") for n in range(3)])
+        await app.enqueue_many([EnqueueParams(handlers.noop) for _ in range(2 * GROUPLESS)])
+    await AsyncWorker(app, burst=True).run()
+    assert list(range(6)) == ORDER
+    assert await app.get_queue_stats() == []
+
+
+async def test_a_row_where_none_should_be_holds_up_nobody(app: Werk, query: Any) -> None:
+    twice = await asked(app, handlers.noop)
+    query("insert into worker (id, name, kind, queues, concurrency, patience) values (99, 'w', 'w', '{q}', 1, 3600)")
+    query("insert into active (job_id, worker_id, claim_no, attempt) values (%s, 99, 1, 1)", twice.id)
+    other = await asked(app, handlers.noop)
+    worker = AsyncWorker(app)
+    running = asyncio.create_task(worker.run())
+    assert (await app.wait_for(other.id, timeout=10)).status is JobStatus.Complete
+    assert query("select count(*) from ready where job_id = %s", twice.id) == [(1,)]
+    worker.stop()
+    await running
