@@ -82,7 +82,10 @@ os.close(int(lock))
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
 fcntl.flock(users, fcntl.LOCK_EX)
-call("stop", "-m", "fast") or call("stop", "-m", "immediate")
+# two seconds at a time: a process that dies while it is waited for, and is buried by nobody, is noticed in between
+modes = ["fast"] * 30 + ["immediate"] * 30
+while modes and not call("stop", "-m", modes.pop(0), "-t", "2") and os.path.exists("data/postmaster.pid"):
+    pass
 keeper.close()  # before users: who waits for that one looks at this one next
 """
 

@@ -250,6 +250,11 @@ def keepers(folder: Path) -> list[int]:
     return found
 
 
+def stoppers(folder: Path) -> list[str]:
+    """Processes by which keepers stop the server just now."""
+    return [child for pid in keepers(folder) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the keeper in /proc")
 def test_next_user_replaces_a_killed_keeper(folder: Path) -> None:
     first = embedded.start(folder, durable=False)
@@ -289,6 +294,35 @@ def test_killed_postgres_starts_again(folder: Path) -> None:
     with user(folder, ADOPTER) as adopter:
         assert line(adopter) == "True True"
         assert line(adopter) == "True"
+
+
+# the same, but it dies while its keeper waits for it to stop
+DEAF = """
+import ctypes, os, pathlib, signal, sys
+sys.platform == "linux" and ctypes.CDLL(None).prctl(36, 1)
+from pgwerk import embedded
+first = embedded.start(pathlib.Path(sys.argv[1]), durable=False)
+pid = int((first.folder / "data/postmaster.pid").read_text().split()[0])
+os.kill(pid, signal.SIGSTOP)
+first.close()
+print(pid, flush=True)
+sys.stdin.readline()
+os.kill(pid, signal.SIGKILL)
+print(embedded.start(first.folder).started, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_postgres_that_dies_while_it_is_being_stopped(folder: Path) -> None:
+    with user(folder, DEAF) as adopter:
+        assert int(line(adopter))
+        wait_for(lambda: stoppers(folder))
+        began = time.monotonic()
+        assert adopter.stdin is not None
+        adopter.stdin.write("now\n")
+        adopter.stdin.flush()
+        assert line(adopter) == "True"
+    assert time.monotonic() - began < 30  # it gave up after 120
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Postgres refuses")
