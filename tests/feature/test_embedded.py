@@ -312,17 +312,16 @@ print(embedded.start(first.folder).started, flush=True)
 """
 
 
+@pytest.mark.timeout(60)  # the keeper gave up after 120
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_postgres_that_dies_while_it_is_being_stopped(folder: Path) -> None:
     with user(folder, DEAF) as adopter:
         assert int(line(adopter))
-        wait_for(lambda: stoppers(folder))
-        began = time.monotonic()
+        wait_for(lambda: bool(stoppers(folder)))
         assert adopter.stdin is not None
         adopter.stdin.write("now\n")
         adopter.stdin.flush()
         assert line(adopter) == "True"
-    assert time.monotonic() - began < 30  # it gave up after 120
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Postgres refuses")
