@@ -5,8 +5,8 @@
 -- Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
 -- settle follows need not flush by itself: it is on disk before that one's answer.
 --
--- As soon as one of them is in a group, or stands among the active already, this takes none: they are left for
--- claim_grouped, which costs a fifth more.
+-- As soon as one of them is in a group, this takes none, and where one stands among the active already, it fails: they
+-- are left for claim_grouped, which costs a third more.
 with candidate as materialized (
     select c.*
     from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
