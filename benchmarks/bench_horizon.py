@@ -9,9 +9,10 @@ process drains them; each tenth of them, in the order in which they finished, is
 
 import argparse
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from statistics import median
+from typing import Any
 
 import psycopg
 from harness import (
@@ -20,6 +21,7 @@ from harness import (
     actors,
     facts,
     fresh_database,
+    old_snapshot,
     options,
     print_facts,
     running_server,
@@ -70,28 +72,18 @@ def one_round(server: str, jobs: int) -> dict[str, Rates]:
 def drained(server: str, jobs: int, *, held: bool) -> Rates:
     with fresh_database(server) as dsn, Inspector(dsn) as inspector:
         asyncio.run(migrate(dsn))
-        with old_snapshot(dsn, held=held):
+        with old_snapshot(dsn) if held else nullcontext() as snapshot:
             asyncio.run(fill(dsn, jobs))
             with actors(1, "drain", dsn) as (worker,):
                 worker.tell()
                 worker.hear()
             inspector.expect_finished(jobs)
+            if snapshot:
+                expect_held(snapshot)
             return [rate for (rate,) in inspector.connection.execute(RATES)]
 
 
-@contextmanager
-def old_snapshot(dsn: str, *, held: bool) -> Iterator[None]:
-    """Held by a query in the transaction; without one a transaction has no snapshot yet."""
-    with psycopg.connect(dsn) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        if held:
-            connection.execute(f"SELECT count(*) FROM {SCHEMA}.ready")
-        yield
-        if held:
-            expect_held(connection)
-
-
-def expect_held(connection: psycopg.Connection) -> None:
+def expect_held(connection: psycopg.Connection[Any]) -> None:
     """To the transaction it is still the moment in which it began: not one job."""
     row = connection.execute(f"SELECT count(*) FROM {SCHEMA}.job").fetchone()
     if row != (0,):

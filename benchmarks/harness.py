@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -56,16 +56,29 @@ def running_server(dsn: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server: str) -> Iterator[str]:
-    # A URI with everything in its query: the one form that both psycopg and asyncpg read.
+def fresh_database(server: str, template: str = "template1") -> Iterator[str]:
     where = {name: value for name, value in conninfo_to_dict(server).items() if name != "dbname"}
     name = f"pgwerk_bench_{secrets.token_hex(4)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
-            yield f"postgresql:///{name}?{urlencode(where, quote_via=quote)}"
+            yield uri(name, where)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def uri(database: str, where: Mapping[str, object]) -> str:
+    """With everything in its query: the one form that both psycopg and asyncpg read."""
+    return f"postgresql:///{database}?{urlencode(where, quote_via=quote)}"
+
+
+@contextmanager
+def old_snapshot(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """Held as long as the context; a transaction has none before its first query."""
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT 1")
+        yield connection
 
 
 def facts(server: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A proxy that counts, by name, the statements that pass from its clients to a Postgres.
 
 It reads the messages of the protocol, so it counts on any server, and sees which statement it is. Encryption would
-hide that: the client is told to do without, and so is the server.
+hide that: it is refused to the client, and not asked of the server.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from harness import SCHEMA
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from harness import SCHEMA, uri
+from psycopg.conninfo import conninfo_to_dict
 
 from pgwerk.sql import statements
 
 NAMES = {known.text.encode(): known.name for known in statements(SCHEMA).values()}
+ENCRYPTION = {(80877103).to_bytes(4), (80877104).to_bytes(4)}  # what asks for TLS, and for GSSAPI
 GONE = (ConnectionError, IncompleteReadError)
 
 
@@ -35,8 +36,9 @@ class Wiretap:
 
     async def listen(self) -> None:
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1")
-        port = self._listening.sockets[0].getsockname()[1]
-        self.dsn = make_conninfo(self._server_dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        given = conninfo_to_dict(self._server_dsn)
+        here = {"host": "127.0.0.1", "port": self._listening.sockets[0].getsockname()[1]}
+        self.dsn = uri(str(given.pop("dbname", "")), given | here)
 
     async def close(self) -> None:
         self._listening.close()
@@ -44,7 +46,7 @@ class Wiretap:
     async def _serve(self, client: StreamReader, to_client: StreamWriter) -> None:
         self.connections += 1
         server, to_server = await self._connect()
-        await asyncio.gather(self._count(client, to_server), pass_on(server, to_client))
+        await asyncio.gather(self._count(messages(client, to_client), to_server), pass_on(server, to_client))
 
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
         given = conninfo_to_dict(self._server_dsn)
@@ -53,11 +55,11 @@ class Wiretap:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-    async def _count(self, client: StreamReader, server: StreamWriter) -> None:
+    async def _count(self, told: AsyncIterator[Message], server: StreamWriter) -> None:
         """Parse gives a statement its text, Bind chooses one of them, Execute runs it; Query does all at once."""
         texts: dict[bytes, bytes] = {}
         chosen = b""
-        async for kind, body, raw in messages(client):
+        async for kind, body, raw in told:
             match kind:
                 case b"P":
                     name, text, _ = body.split(b"\0", 2)
@@ -71,13 +73,16 @@ class Wiretap:
         server.close()
 
 
-async def messages(client: StreamReader) -> AsyncIterator[Message]:
+async def messages(client: StreamReader, to_client: StreamWriter) -> AsyncIterator[Message]:
     """A type, a length that counts itself, a body; the first message has no type."""
     kind = b""
     with suppress(*GONE):
         while True:
             length = await client.readexactly(4)
             body = await client.readexactly(int.from_bytes(length) - 4)
+            if not kind and body in ENCRYPTION:
+                to_client.write(b"N")
+                continue
             yield Message(kind, body, kind + length + body)
             kind = await client.readexactly(1)
 
