@@ -10,7 +10,7 @@ server on which so many others have run before, so that its tables have had the 
 import argparse
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 
@@ -27,6 +27,17 @@ HOLD = f"""
         VALUES ('elsewhere', 'k', '{{default}}', 1, 1e6) RETURNING id)
     INSERT INTO {SCHEMA}.active (job_id, worker_id, claim_no, attempt, group_key) SELECT -1, id, 1, 1, 'busy' FROM held
 """
+MIXES: Mapping[str, Callable[[int], Sequence[EnqueueParams]]] = {
+    "plain": lambda jobs: [EnqueueParams(noop)] * jobs,
+    "half in groups": lambda jobs: [
+        each for number in range(jobs // 2) for each in (EnqueueParams(noop), grouped(number))
+    ],
+    "grouped": lambda jobs: [grouped(number) for number in range(jobs)],
+    "half with callbacks": lambda jobs: [EnqueueParams(noop), EnqueueParams(noop, on_success=told)] * (jobs // 2),
+    "half dependent": lambda jobs: [each for _ in range(jobs // 2) for each in pair()],
+}
+"""So many jobs of each kind."""
+
 BURST = 1000
 PROCESSES = 2
 
@@ -52,19 +63,19 @@ def parse_options() -> argparse.Namespace:
 
 
 def one_round(server: str, jobs: int, blocked: int) -> Figures:
-    plain, _ = drained(server, [EnqueueParams(noop)] * jobs)
     after, memory = drained(server, [EnqueueParams(noop)] * jobs, [EnqueueParams(noop)] * blocked)
     beside, beside_memory = drained(
         server, [EnqueueParams(noop)] * jobs, [EnqueueParams(noop, group="busy")] * blocked, hold=True
     )
-    grouped, _ = drained(server, [EnqueueParams(noop, group=f"g{number % 2000}") for number in range(jobs)])
-    called, _ = drained(server, [EnqueueParams(noop), EnqueueParams(noop, on_success=told)] * (jobs // 2))
-    pairs, _ = drained(server, [each for _ in range(jobs // 2) for each in pair()])
     return {
-        "plain": plain, "after as many": after, "beside a busy group": beside, "grouped": grouped,
-        "half with callbacks": called, "half dependent": pairs, "memory": memory, "memory beside": beside_memory,
+        **rates(server, jobs), "after as many": after, "beside a busy group": beside,
+        "memory": memory, "memory beside": beside_memory,
         **asyncio.run(in_processes(server)), **asyncio.run(mapped(server)),
     }  # fmt: skip
+
+
+def rates(server: str, jobs: int) -> Figures:
+    return {name: drained(server, mix(jobs))[0] for name, mix in MIXES.items()}
 
 
 def drained(
@@ -86,6 +97,10 @@ def drained(
         expect(inspector, f"SELECT count(*) FROM {SCHEMA}.jobs WHERE callback_of IS NULL AND id > {last}", len(jobs))
         (span,) = inspector.connection.execute(SPAN, [last]).fetchone() or (0.0,)
         return len(jobs) / span, memory
+
+
+def grouped(number: int) -> EnqueueParams:
+    return EnqueueParams(noop, group=f"g{number % 2000}")
 
 
 def pair() -> list[EnqueueParams]:
@@ -150,7 +165,7 @@ async def timed_apply(app: Werk) -> float:
 
 def print_table(chosen: argparse.Namespace, medians: Figures) -> None:
     print(f"\n{chosen.jobs:,} jobs, one worker process, concurrency 10; medians of {chosen.rounds} rounds\n")
-    for name in ("plain", "after as many", "beside a busy group", "grouped", "half with callbacks", "half dependent"):
+    for name in (*MIXES, "after as many", "beside a busy group"):
         print(f"{name:22}{medians[name]:>9,.0f} /s {medians[name] / medians['plain']:>7.2f}")
     print(f"{'memory beside / after':22}{medians['memory beside'] / medians['memory']:>20.2f}")
     print(f"{'slower beside by':22}{medians['after as many'] / medians['beside a busy group']:>20.2f} (at most 1.2)")

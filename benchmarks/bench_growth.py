@@ -14,48 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-import psycopg
 import pygal
+from burdened import backlogs, write_backlog
 from harness import HERE, facts, options, print_facts, running_server, save
 from systems import SYSTEMS
 from trials import Bench, Player, folder, used, wait_for
 
-JOB = """
-    INSERT INTO pgwerk.job (function, payload, queue, priority, max_attempts, group_key, scheduled_at)
-    SELECT 'with_pgwerk.run', '{"args": [0.0], "kwargs": {}}', %(queue)s, %(priority)s, 1, %(group)s, %(due)s
-    FROM generate_series(1, :size) n RETURNING id, queue, priority, group_key
-"""
-READY = """
-    INSERT INTO pgwerk.ready (queue, priority, job_id, attempt, group_key)
-    SELECT queue, priority, id, 1, group_key FROM j
-"""
-
-
-def jobs(then: str, **columns: str) -> str:
-    """A statement that writes so many jobs and puts them where they stand."""
-    said = {"queue": "'default'", "priority": "0", "group": "NULL", "due": "NULL"} | columns
-    return f"WITH j AS ({JOB % said}) {then}"
-
-
-BACKLOGS = {
-    "queued": jobs(READY, priority="-1"),
-    "finished": jobs(
-        "INSERT INTO pgwerk.finished (job_id, status, attempt, worker_id, started_at)"
-        " SELECT id, 'complete', 1, 1, now() FROM j"
-    ),
-    "scheduled": jobs(
-        "INSERT INTO pgwerk.scheduled (job_id, due, queue, priority, attempt)"
-        " SELECT id, now() + interval '30 days', queue, priority, 1 FROM j",
-        due="now() + interval '30 days'",
-    ),
-    "in other queues": jobs(READY, queue="'queue ' || n % 10000"),
-    "in other groups": jobs(READY, queue="'other'", group="'group ' || n % 100000"),
-    "idle workers": (
-        "WITH w AS (INSERT INTO pgwerk.worker (name, kind, queues, concurrency, patience)"
-        " SELECT 'worker ' || n, 'AsyncWorker', '{default}', 10, 3600 FROM generate_series(1, :size) n RETURNING id)"
-        " INSERT INTO pgwerk.idle SELECT id FROM w"
-    ),
-}
 MOST = {"idle workers": 1_000}
 FLAT = 1.3
 
@@ -67,8 +31,8 @@ def main() -> None:
     with running_server(chosen.dsn) as server, folder() as shared:
         found = facts(server)
         print_facts(found)
-        bench = Bench(server, "", 0, shared)
-        rounds = [one_round(bench, chosen.sizes, chosen.jobs) for _ in range(chosen.rounds)]
+        with closing(Bench(server, "", 0, shared)) as bench:
+            rounds = [one_round(bench, chosen.sizes, chosen.jobs) for _ in range(chosen.rounds)]
     medians = {name: {key: median(each[name][key] for each in rounds) for key in rounds[0][name]} for name in rounds[0]}
     write(chosen.results, medians, found, chosen)
     save(chosen.json, facts=found, rounds=rounds)
@@ -85,7 +49,7 @@ def parse_options() -> argparse.Namespace:
 def one_round(bench: Bench, sizes: Sequence[int], jobs_to_run: int) -> dict[str, Figures]:
     """By the name of the backlog and its size."""
     figures = {"none 0": measured(bench, "", 0, jobs_to_run)}
-    for name in BACKLOGS:
+    for name in backlogs(SYSTEMS[0]):
         for size in sorted({min(size, MOST.get(name, size)) for size in sizes}):
             figures[f"{name} {size}"] = measured(bench, name, size, jobs_to_run)
             print(
@@ -100,7 +64,7 @@ def measured(bench: Bench, name: str, size: int, jobs_to_run: int) -> Figures:
     ours = SYSTEMS[0]
     with bench.place(ours) as (where, meter, log), closing(Player(ours, log, "produce", where)) as producer:
         if name:
-            fill(where, BACKLOGS[name].replace(":size", str(size)))
+            write_backlog(where, backlogs(ours)[name], size)
         with used(meter, jobs_to_run, "fill") as filling:
             seconds = producer.ask("bulk", jobs_to_run)["seconds"]
         with closing(Player(ours, log, "work", where, "10")) as worker:
@@ -112,12 +76,6 @@ def measured(bench: Bench, name: str, size: int, jobs_to_run: int) -> Figures:
             runs = log.runs()
     rate = jobs_to_run / (runs[jobs_to_run - 1][1] - runs[0][1])
     return {"enqueue": jobs_to_run / seconds, "drain": rate} | filling | running
-
-
-def fill(where: str, statement: str) -> None:
-    with psycopg.connect(where, autocommit=True) as connection:
-        connection.execute(statement)
-        connection.execute("VACUUM (ANALYZE)")
 
 
 HEAD = """# What a job costs as queues grow
@@ -159,7 +117,7 @@ def cost(figures: Figures) -> float:
 def chart(path: Path, medians: Mapping[str, Figures]) -> None:
     drawn = pygal.XY(title="Jobs a second, drained beside a backlog", logarithmic=False, width=760, height=400, js=[],
                      x_title="size of the backlog, as a power of ten", range=(0, None), explicit_size=True)  # fmt: skip
-    for kind in BACKLOGS:
+    for kind in dict.fromkeys(name.rsplit(" ", 1)[0] for name in medians):
         sizes = [name for name in medians if name.rsplit(" ", 1)[0] == kind]
         drawn.add(kind, [(len(name.rsplit(" ", 1)[1]) - 1, medians[name]["drain"]) for name in sizes])
     path.parent.mkdir(exist_ok=True)

@@ -1,11 +1,12 @@
 """pgwerk and its peers, in turn, on one Postgres (and one Redis for those that live there), beside the raw limit.
 
-    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 5] [--systems NAME ...] [--minutes 40] [--json FILE]
-        [--results benchmarks/RESULTS.md]
+    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 5] [--deep-rounds 1] [--backlog 1000000] [--json FILE]
+        [--systems NAME ...] [--trials NAME ...] [--results benchmarks/RESULTS.md]
 
 Each system is in its documented best configuration, in an environment of its own, made from the package index; each
 trial has a fresh database. In a round every system takes its turn at a trial before the next trial begins, and each
 round begins with another system. A system that fails at a trial has no figure there, and its error is in the report.
+The deep trials, beside a million jobs of each kind or under a snapshot, take minutes: they have rounds of their own.
 Redis must be installed (redis-server); without it the systems on Redis are left out, and the report says so.
 """
 
@@ -16,26 +17,55 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
+import bench_features
 import psycopg
 import report
+from burdened import beside_backlogs, speaking, under_a_snapshot
 from harness import HERE, facts, options, print_facts, running_server, wait_until
 from systems import SYSTEMS, System, prepare
-from trials import Bench, Figures, answering, draining, enqueueing, folder
+from trials import Bench, Figures, answering, draining, draining_by_itself, enqueueing, folder
 
-Trial = Callable[[Bench, System], Figures]
+FEATURED_JOBS = 20_000
 
-TRIALS: dict[str, Trial] = {
-    "enqueueing": enqueueing,
-    "drain 10": partial(draining, concurrency=10, processes=1),
-    "drain 100": partial(draining, concurrency=100, processes=1),
-    "drain 2x10": partial(draining, concurrency=10, processes=2),
-    "drain 4x10": partial(draining, concurrency=10, processes=4),
-    "answering": answering,
+
+@dataclass(frozen=True)
+class Trial:
+    measure: Callable[[Bench, System], Figures]
+    is_for: Callable[[System], bool] = lambda system: system.has_worker
+    is_deep: bool = False
+
+
+def features(bench: Bench, _system: System) -> Figures:
+    return {report.MIX + name: rate for name, rate in bench_features.rates(bench.postgres, FEATURED_JOBS).items()}
+
+
+def drain(concurrency: int, processes: int) -> Trial:
+    return Trial(partial(draining, concurrency=concurrency, processes=processes))
+
+
+def deep(measure: Callable[[Bench, System], Figures]) -> Trial:
+    return Trial(measure, lambda system: system.works_on_postgres and system.is_deep, is_deep=True)
+
+
+TRIALS = {
+    "enqueueing": Trial(enqueueing, lambda _: True),
+    "drain 10": drain(10, 1),
+    "drain 100": drain(100, 1),
+    "drain 2x10": drain(10, 2),
+    "drain 4x10": drain(10, 4),
+    "pgbench": Trial(draining_by_itself, lambda system: system.adapter == "with_pgbench"),
+    "answering": Trial(answering),
+    "statements": deep(speaking),
+    "backlogs": deep(beside_backlogs),
+    "snapshot": deep(under_a_snapshot),
+    "features": Trial(features, lambda system: system.has_worker and not system.environment, is_deep=True),
 }
 
 
@@ -52,24 +82,27 @@ def main() -> None:
     with running_server(chosen.dsn) as postgres, folder() as shared, redis(shared, wanted=has_redis) as (url, process):
         found = facts(postgres)
         print_facts(found)
-        bench = Bench(postgres, url, process, shared)
-        run = Run(bench, systems, chosen.trials)
-        run.get_to_know()
-        for turn in range(chosen.rounds):
-            run.round(turn)
-            minutes = (time.monotonic() - began) / 60
-            print(f"round {turn + 1} of {chosen.rounds} is done after {minutes:.1f} minutes", flush=True)
+        with closing(Bench(postgres, url, process, shared, chosen.backlog)) as bench:
+            run = Run(bench, systems, chosen.trials)
+            run.get_to_know()
+            turns = [*product([False], range(chosen.rounds)), *product([True], range(chosen.deep_rounds))]
+            for is_deep, turn in turns:
+                run.round(turn, is_deep=is_deep)
+                minutes = (time.monotonic() - began) / 60
+                print(f"{len(run.rounds)} of {len(turns)} rounds are done after {minutes:.1f} minutes", flush=True)
     figures = run.medians()
     if chosen.json:
         chosen.json.write_text(
             json.dumps({"facts": found, "rounds": run.rounds, "errors": run.errors}, indent=2) + "\n"
         )
-    report.write(chosen.results, systems, figures, found, chosen.rounds, run.errors)
+    report.write(chosen.results, systems, figures, found, chosen, run.errors)
 
 
 def parse_options() -> argparse.Namespace:
     names = [system.name for system in SYSTEMS]
     parser = options(__doc__, rounds=5)
+    parser.add_argument("--deep-rounds", type=int, default=1, help="of the deep trials, after the others")
+    parser.add_argument("--backlog", type=int, default=1_000_000, help="jobs of each kind")
     parser.add_argument("--systems", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), metavar="NAME")
     parser.add_argument(
@@ -92,20 +125,27 @@ class Run:
             for trial in ("enqueueing", "drain 10") if system.has_worker else ():
                 self._bench.known.setdefault(system.name, {}).update(known(self._measured(system, trial)))
 
-    def round(self, turn: int) -> None:
+    def round(self, turn: int, *, is_deep: bool) -> None:
+        if is_deep:
+            self._learn()
         figures: dict[str, Figures] = {system.name: {} for system in self._systems}
         first = turn % len(self._systems)
-        for name in self._trials:
+        for name in [name for name in self._trials if TRIALS[name].is_deep == is_deep]:
             for system in [*self._systems[first:], *self._systems[:first]]:
-                if system.has_worker or name == "enqueueing":
+                if TRIALS[name].is_for(system):
                     figures[system.name] |= self._measured(system, name)
         self.rounds.append(figures)
+
+    def _learn(self) -> None:
+        """What was known is of a hundred jobs: too few to tell how many last for seconds."""
+        for system, figures in self.medians().items():
+            self._bench.known.setdefault(system, {}).update(known(figures))
 
     def medians(self) -> dict[str, Figures]:
         return {system.name: self._median(system.name) for system in self._systems}
 
     def _median(self, system: str) -> Figures:
-        names = {name for each in self.rounds for name in each[system]}
+        names = dict.fromkeys(name for each in self.rounds for name in each[system])
         return {name: median(each[system][name] for each in self.rounds if name in each[system]) for name in names}
 
     def _measured(self, system: System, trial: str) -> Figures:
@@ -113,7 +153,7 @@ class Run:
         if key in self.errors:
             return {}
         try:
-            figures = TRIALS[trial](self._bench, system)
+            figures = TRIALS[trial].measure(self._bench, system)
         except (RuntimeError, OSError, subprocess.SubprocessError, ValueError, psycopg.Error) as error:
             self.errors[key] = f"{type(error).__name__}: {error}"
             print((self._bench.shared / "runs.err").read_text()[-2000:], flush=True)

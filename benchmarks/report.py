@@ -1,15 +1,20 @@
 """RESULTS.md, and the charts beside it, from the medians of a run."""
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pygal
+from burdened import KINDS
 from pygal.style import Style
 from systems import REQUIREMENTS, System
 
 Figures = Mapping[str, float]
 OURS = "pgwerk"
+MIX = "drain, "
+"""A figure of a mix of jobs with features."""
+
 OUR_COLOUR, PEER_COLOUR, REDIS_COLOUR, LIMIT_COLOUR = "#1f6feb", "#8b949e", "#d29922", "#3fb950"
 
 
@@ -27,6 +32,10 @@ def figure(name: str) -> Callable[[Figures], float | None]:
 
 def total(*names: str) -> Callable[[Figures], float | None]:
     return lambda figures: sum(figures[name] for name in names) if all(name in figures for name in names) else None
+
+
+def ratio(name: str, of: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures[name] / figures[of] if figures.get(of) and name in figures else None
 
 
 SPEED = (
@@ -53,9 +62,20 @@ COSTS = (
     Column("WAL, enqueue", figure("fill wal"), more_is_better=False),
     Column("WAL, run", figure("run wal"), more_is_better=False),
     Column("commits", figure("commits"), more_is_better=False, decimals=2),
+    Column("statements", figure("statements"), more_is_better=False, decimals=2),
     Column("on disk", figure("bytes"), more_is_better=False),
     Column("producer, MiB", lambda figures: mebibytes(figures.get("producer memory")), more_is_better=False),
     Column("worker, MiB", lambda figures: mebibytes(figures.get("worker memory")), more_is_better=False),
+)
+BESIDE = (
+    Column("nothing", figure("beside nothing")),
+    *(Column(kind, figure(f"beside {kind}")) for kind in KINDS),
+    *(Column(f"{kind} : nothing", ratio(f"beside {kind}", "beside nothing"), decimals=2) for kind in KINDS),
+)
+HELD = (
+    Column("first tenth", figure("held, first")),
+    Column("last tenth", figure("held, last")),
+    Column("last : first", ratio("held, last", "held, first"), decimals=2),
 )
 CHARTS = {
     "drain": ("Jobs a second, one worker process, 10 at once", SPEED[3]),
@@ -81,8 +101,22 @@ lives on Redis yellow, and the limit green.
 
 
 ABOUT_COSTS = """Of a job, enqueued in bulk and run by one process: microseconds of the processors, bytes of WAL,
-bytes of tables with their indexes, commits of the worker; and peak memory of a producer of 10,000 jobs and of the
-worker.
+bytes of tables with their indexes, commits of the worker, statements that it sends (BEGIN and COMMIT are some, and
+those of its start); and peak memory of a producer of 10,000 jobs and of the worker.
+"""
+
+ABOUT_BACKLOGS = """Drained by one process, 10 at once, in one database: with nothing else in it at first, then beside
+{backlog:,} finished jobs, then as many for next month as well, then as many queued behind, of a lower priority or in
+another queue. They were written by SQL and vacuumed. A drain that does not end within ten seconds is counted until
+then. Rounds: {deep_rounds}.
+"""
+
+ABOUT_SNAPSHOT = """Another session has held a snapshot since before the first job was enqueued, so nothing that was
+consumed can be vacuumed; as many jobs as last about four seconds, at most 200,000. Rounds: {deep_rounds}.
+"""
+
+ABOUT_FEATURES = """pgwerk's own, by one process, 10 at once, timed by the server's clock. Callbacks are not counted as
+jobs; there are 2,000 groups. Rounds: {deep_rounds}.
 """
 
 
@@ -91,20 +125,30 @@ def mebibytes(size: float | None) -> float | None:
 
 
 def write(
-    path: Path, systems: Sequence[System], figures: Mapping[str, Figures], facts: Mapping[str, str], rounds: int,
-    errors: Mapping[str, str],
+    path: Path, systems: Sequence[System], figures: Mapping[str, Figures], facts: Mapping[str, str],
+    chosen: argparse.Namespace, errors: Mapping[str, str],
 ) -> None:  # fmt: skip
+    known = vars(chosen) | {"facts": ", ".join(f"{name} {value}" for name, value in facts.items())}
     parts = [
-        HEAD.format(rounds=rounds, facts=", ".join(f"{name} {value}" for name, value in facts.items())),
+        HEAD.format(**known),
         *(f"![{title}](charts/{name}.svg)\n" for name, (title, _) in CHARTS.items()),
-        "## Speed, jobs a second\n", table(systems, figures, SPEED),
-        "## Pick-up by an idle worker, milliseconds\n", table(systems, figures, SOON),
-        "## Costs\n", ABOUT_COSTS, table(systems, figures, COSTS),
+        *section("Speed, jobs a second", "", table(systems, figures, SPEED)),
+        *section("Pick-up by an idle worker, milliseconds", "", table(systems, figures, SOON)),
+        *section("Costs", ABOUT_COSTS, table(systems, figures, COSTS)),
+        *section("Beside backlogs, jobs a second", ABOUT_BACKLOGS.format(**known), table(systems, figures, BESIDE)),
+        *section("Under a held snapshot, jobs a second", ABOUT_SNAPSHOT.format(**known), table(systems, figures, HELD)),
+        *section("What features cost", ABOUT_FEATURES.format(**known), features(figures.get(OURS, {}))),
         "## Versions\n", versions(systems), *remarks(systems, figures, errors),
     ]  # fmt: skip
     path.write_text("\n".join(parts))
     for name, (title, column) in CHARTS.items():
         chart(path.parent / "charts" / f"{name}.svg", title, systems, figures, column)
+
+
+def section(title: str, about: str, table: str) -> list[str]:
+    """Nothing, where nothing was measured."""
+    has_rows = table.count("\n") > 2
+    return [f"## {title}\n", *([about] if about else []), table] if has_rows else []
 
 
 def table(systems: Sequence[System], figures: Mapping[str, Figures], columns: Sequence[Column]) -> str:
@@ -114,6 +158,14 @@ def table(systems: Sequence[System], figures: Mapping[str, Figures], columns: Se
     for system in shown:
         cells = [cell(system, column, figures[system.name], best[column.title]) for column in columns]
         lines.append(row(f"*{system.name}*" if system.is_limit else system.name, cells))
+    return "\n".join(lines) + "\n"
+
+
+def features(ours: Figures) -> str:
+    """A row for each mix of jobs, as `bench_features` names them."""
+    rates = {name.removeprefix(MIX): rate for name, rate in ours.items() if name.startswith(MIX)}
+    lines = [row("", ["jobs a second", "of plain"]), "|---|--:|--:|"]
+    lines += [row(name, [f"{rate:,.0f}", f"{rate / rates['plain']:.2f}"]) for name, rate in rates.items()]
     return "\n".join(lines) + "\n"
 
 

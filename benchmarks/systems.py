@@ -43,7 +43,14 @@ class System:
     is_limit: bool = False
     """No queue, but what a queue cannot be faster than."""
 
+    is_deep: bool = True
+    """Its worker is measured with a full database, too; a minute and more."""
+
     remark: str = ""
+
+    @property
+    def works_on_postgres(self) -> bool:
+        return self.has_worker and not self.on_redis
 
     @property
     def python(self) -> str:
@@ -69,7 +76,8 @@ SYSTEMS = (
         "with_pgqueuer",
         "pgqueuer",
         {"BENCH_DRIVER": "psycopg"},
-        remark="its listener holds the one connection between batches",
+        is_deep=False,
+        remark="its listener holds the one connection between batches; beside backlogs it is as with asyncpg",
     ),
     System("chancy", "with_chancy", "chancy", remark="a backlog is taken in batches of the concurrency, one a second"),
     System("saq (Postgres)", "with_saq", "saq"),
@@ -83,6 +91,14 @@ SYSTEMS = (
     System("dramatiq (Redis)", "with_dramatiq", "dramatiq", on_redis=True),
     System("celery (Redis)", "with_celery", "celery", on_redis=True),
     System("raw SQL (asyncpg)", "with_raw", "raw", is_limit=True, remark="the same moves, batches of 100, no queue"),
+    System(
+        "raw SQL (pgbench)",
+        "with_pgbench",
+        "raw",
+        has_worker=False,
+        is_limit=True,
+        remark="the same statements; what is enqueued in bulk is made by the server itself",
+    ),
 )
 
 

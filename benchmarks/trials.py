@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness import fresh_database
 from meters import Log, PostgresMeter, RedisMeter, peak_memory, seconds_of_group
@@ -35,32 +36,49 @@ class Bench:
     redis: str
     redis_process: int
     shared: Path
+    backlog: int = 1_000_000
     known: dict[str, Figures] = field(default_factory=dict)
+    _templates: dict[str, str] = field(default_factory=dict)
+    _ending: ExitStack = field(default_factory=ExitStack)
 
-    def jobs_for(self, system: System) -> int:
+    def jobs_for(self, system: System, lasting: float = DRAIN_FOR, most: int = MOST_JOBS) -> int:
         """So many that they last long enough to be timed, and are enqueued in time."""
         known = self.known.get(system.name, {})
         if not {"drain", "bulk"} <= known.keys():
             return FIRST_JOBS
-        wanted = min(known["drain"] * DRAIN_FOR, known["bulk"] * FILL_FOR, MOST_JOBS)
+        wanted = min(known["drain"] * lasting, known["bulk"] * FILL_FOR * lasting / DRAIN_FOR, most)
         return max(FEWEST_JOBS, round(wanted))
 
     @contextmanager
     def place(self, system: System) -> Iterator[tuple[str, Meter, Log]]:
-        with ExitStack() as ending:
+        with closing(Log(self.shared / "runs")) as log:
             if system.on_redis:
                 subprocess.run(["redis-cli", "-u", self.redis, "flushall"], check=True, stdout=subprocess.DEVNULL)
-                where = self.redis
-            else:
-                where = ending.enter_context(fresh_database(self.postgres))
-            log = Log(self.shared / "runs")
-            ending.callback(log.close)
-            environment = system.surroundings(str(log.path))
-            command = system.command("setup", where)
-            subprocess.run(command, env=environment, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL,
-                           stderr=log.complaints)  # fmt: skip
-            meter = RedisMeter(self.redis_process) if system.on_redis else PostgresMeter(where)
-            yield where, ending.enter_context(closing(meter)), log
+                set_up(system, self.redis, log)
+                yield self.redis, RedisMeter(self.redis_process), log
+                return
+            with (
+                fresh_database(self.postgres, self._template(system, log)) as where,
+                closing(PostgresMeter(where)) as meter,
+            ):
+                yield where, meter, log
+
+    def _template(self, system: System, log: Log) -> str:
+        """A database that is set up, for each system once: many take longer for that than for a trial."""
+        if system.name not in self._templates:
+            where = self._ending.enter_context(fresh_database(self.postgres))
+            set_up(system, where, log)
+            self._templates[system.name] = urlsplit(where).path[1:]
+        return self._templates[system.name]
+
+    def close(self) -> None:
+        self._ending.close()
+
+
+def set_up(system: System, where: str, log: Log) -> None:
+    command, environment = system.command("setup", where), system.surroundings(str(log.path))
+    subprocess.run(command, env=environment, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL,
+                   stderr=log.complaints)  # fmt: skip
 
 
 @contextmanager
@@ -122,7 +140,15 @@ def enqueueing(bench: Bench, system: System) -> Figures:
         bulk = producer.ask("bulk", 10_000 if one > 10_000 / FILL_FOR else round(max(1000, one * FILL_FOR / 2)))
         if rate(bulk) > 10_000 / FILL_FOR and bulk["jobs"] < 10_000:
             bulk = producer.ask("bulk", 10_000)
-        return {"one": one, "tasks": tasks, "bulk": rate(bulk), "producer memory": bulk["memory"]}
+        memory = {"producer memory": bulk["memory"]} if "memory" in bulk else {}
+        return {"one": one, "tasks": tasks, "bulk": rate(bulk), **memory}
+
+
+def draining_by_itself(bench: Bench, system: System) -> Figures:
+    """Where the producer has a verb for it, as nothing is there that would run the jobs."""
+    with bench.place(system) as (where, _, log), closing(Player(system, log, "produce", where)) as producer:
+        producer.ask("bulk", MOST_JOBS)
+        return {"drain 10": rate(producer.ask("drain", MOST_JOBS))}
 
 
 def draining(bench: Bench, system: System, concurrency: int, processes: int) -> Figures:
@@ -197,8 +223,8 @@ def rate(done: Figures) -> float:
     return done["jobs"] / done["seconds"]
 
 
-def wait_for(log: Log, runs: int, what: str) -> None:
-    until = time.monotonic() + PATIENCE
+def wait_for(log: Log, runs: int, what: str, patience: float = PATIENCE) -> None:
+    until = time.monotonic() + patience
     while len(log) < runs:
         if time.monotonic() > until:
             raise TimeoutError(f"{len(log)} instead of {what}")

@@ -1,10 +1,11 @@
 """What the adapters share: the job, and the parts that a process of a system plays.
 
-    python peers/ADAPTER.py setup|produce|work WHERE [CONCURRENCY]
+    python peers/ADAPTER.py setup|produce|work|backlogs WHERE [CONCURRENCY]
 
 A producer does what each line of its input says, and answers each with a line of JSON; a worker says that it is
 ready, waits for a line, and runs until it is terminated. An adapter is a class with the functions of `Peer`, plain or
-async, as its system has them. Only the standard library is imported here: each system has an environment of its own.
+async, as its system has them, and says by which SQL a backlog of each kind comes to be in its system's own tables.
+Only the standard library is imported here: each system has an environment of its own.
 """
 
 import asyncio
@@ -14,19 +15,23 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
 TASKS = 50
 RUN = struct.Struct("dd")
 """One run in the log: when the job was enqueued (0: not said), and when it ran."""
 
+NEXT_MONTH = "now() + interval '30 days'"
+
 Maybe = Any
 """What is said, or a coroutine that gives it."""
 
 Figures = dict[str, float]
+P = TypeVar("P", bound="Peer")
 
 
 class Peer(Protocol):
@@ -67,30 +72,10 @@ def _log() -> int:
     return _opened[process]
 
 
-def play(make: Callable[[str], Peer], run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run) -> None:
-    role, where, *rest = sys.argv[1:]
-    parts: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"setup": _setup, "produce": _produce, "work": _work}
-    run(parts[role](make, where, *rest))
-
-
-async def _setup(make: Callable[[str], Peer], where: str) -> None:
-    await _said(make(where).setup())
-
-
-async def _work(make: Callable[[str], Peer], where: str, concurrency: str) -> None:
-    worker = make(where)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    await _said(worker.work(int(concurrency)))
-
-
-async def _produce(make: Callable[[str], Peer], where: str) -> None:
-    producer = Producer(make(where))
-    await producer.open()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        verb, *numbers = json.loads(line)
-        print(json.dumps(await getattr(producer, verb)(*numbers)), flush=True)
+def rows(table: str, **columns: str) -> str:
+    """A statement that writes `:size` rows; each column is an expression, in which `n` is the number of the row."""
+    names, values = ", ".join(columns), ", ".join(columns.values())
+    return f"INSERT INTO {table} ({names}) SELECT {values} FROM generate_series(1, :size) n"
 
 
 class Producer:
@@ -143,6 +128,44 @@ class Producer:
             await _said(self._peer.enqueue(0.0))
             jobs += 1
         return jobs, passed
+
+
+def play(
+    make: Callable[[str], P],
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
+    producer: Callable[[P], Producer] = Producer,
+    backlogs: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    role, where, *rest = sys.argv[1:]
+    match role:
+        case "backlogs":
+            print(json.dumps(dict(backlogs)))
+        case "setup":
+            run(_setup(make, where))
+        case "produce":
+            run(_produce(make, producer, where))
+        case "work":
+            run(_work(make, where, *rest))
+
+
+async def _setup(make: Callable[[str], Peer], where: str) -> None:
+    await _said(make(where).setup())
+
+
+async def _work(make: Callable[[str], Peer], where: str, concurrency: str) -> None:
+    worker = make(where)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await _said(worker.work(int(concurrency)))
+
+
+async def _produce(make: Callable[[str], P], producing: Callable[[P], Producer], where: str) -> None:
+    producer = producing(make(where))
+    await producer.open()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        verb, *numbers = json.loads(line)
+        print(json.dumps(await getattr(producer, verb)(*numbers)), flush=True)
 
 
 def _costs(jobs: int, seconds: float) -> Figures:

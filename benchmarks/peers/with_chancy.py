@@ -4,11 +4,17 @@ batch of `concurrency` jobs each time that it polls, once a second at best."""
 import logging
 
 import psycopg
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 from chancy import Chancy, Job, Queue, Worker
 
 UNFINISHED = "SELECT count(*) FROM chancy_jobs WHERE state NOT IN ('succeeded', 'failed')"
 IMPORTED = "with_chancy.run"  # a worker imports what it runs by its name
+ROW = {"id": "gen_random_uuid()", "queue": "'default'", "func": f"'{IMPORTED}'", "kwargs": """'{"sent": 0.0}'"""}
+BACKLOGS = {
+    "finished": rows("chancy_jobs", **ROW, state="'succeeded'", started_at="now()", completed_at="now()"),
+    "scheduled": rows("chancy_jobs", **ROW, scheduled_at=NEXT_MONTH),
+    "queued": rows("chancy_jobs", **ROW, priority="-1"),
+}
 
 
 class OnChancy:
@@ -55,4 +61,4 @@ async def run(*, sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(OnChancy)
+    play(OnChancy, backlogs=BACKLOGS)

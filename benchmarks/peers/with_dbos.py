@@ -6,7 +6,7 @@ import asyncio
 import os
 
 import sqlalchemy
-from adapter import TASKS, job, play
+from adapter import NEXT_MONTH, TASKS, job, play, rows
 from dbos import DBOS, DBOSClient
 
 POLL_SECONDS = 0.001  # by default 1.0: then a worker waits most of its time
@@ -14,6 +14,13 @@ QUEUE = "bench"
 EACH = {"executor_id": str(os.getpid())}  # else a worker that starts would recover what another one runs
 JOB = {"workflow_name": "run", "queue_name": QUEUE}
 UNFINISHED = sqlalchemy.text("SELECT count(*) FROM dbos.workflow_status WHERE status IN ('ENQUEUED', 'PENDING')")
+TABLE, ROW = "dbos.workflow_status", {"workflow_uuid": "gen_random_uuid()", "name": "'run'", "queue_name": f"'{QUEUE}'"}
+DUE = f"extract(epoch FROM {NEXT_MONTH}) * 1000"
+BACKLOGS = {
+    "finished": rows(TABLE, **ROW, status="'SUCCESS'", completed_at="extract(epoch FROM now()) * 1000"),
+    "scheduled": rows(TABLE, **ROW, status="'DELAYED'", delay_until_epoch_ms=DUE),
+    "queued": rows(TABLE, **ROW, status="'ENQUEUED'", priority="1"),
+}
 
 
 class OnDbos:
@@ -52,4 +59,4 @@ def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(OnDbos)
+    play(OnDbos, backlogs=BACKLOGS)

@@ -3,13 +3,18 @@
 import signal
 
 import dramatiq
-from adapter import TASKS, job, play
+from adapter import NEXT_MONTH, TASKS, job, play, rows
 from dramatiq.middleware import Retries
 from dramatiq_pg import PostgresBroker, generate_init_sql
 from dramatiq_pg.utils import make_pool, transaction
 from psycopg2.extensions import parse_dsn
 
 UNFINISHED = "SELECT count(*) FROM dramatiq.queue WHERE state IN ('queued', 'consumed')"
+ROW = {"message_id": "gen_random_uuid()", "message": """'{"args": [0.0], "kwargs": {}, "actor_name": "run"}'"""}
+BACKLOGS = {  # no priorities: another queue; what is delayed a worker holds in its memory, all of it
+    "finished": rows("dramatiq.queue", **ROW, state="'done'", result_ttl=NEXT_MONTH),
+    "queued": rows("dramatiq.queue", **ROW, state="'queued'", queue_name="'other'"),
+}
 
 
 class DramatiqPg:
@@ -46,4 +51,4 @@ def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(DramatiqPg)
+    play(DramatiqPg, backlogs=BACKLOGS)

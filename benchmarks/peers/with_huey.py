@@ -1,9 +1,14 @@
 """huey on Postgres through its SQL storage, with threads; it polls, and goes on polling as often as at first."""
 
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 from huey.contrib.sql_huey import SqlHuey
 
 POLL_SECONDS = 0.1  # the default of the first delay; by default it grows up to 10 when there is nothing to do
+ROW = {"queue": "'huey'", "data": "convert_to(repeat('x', 100), 'UTF8')"}
+BACKLOGS = {  # it keeps nothing of what is done
+    "scheduled": rows("schedule", **ROW, timestamp=f"extract(epoch FROM {NEXT_MONTH}) * 1000"),
+    "queued": rows("task", **ROW, priority="-1"),
+}
 
 
 class OnHuey:
@@ -35,4 +40,4 @@ def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(OnHuey)
+    play(OnHuey, backlogs=BACKLOGS)

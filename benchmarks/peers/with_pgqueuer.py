@@ -6,7 +6,7 @@ import os
 import struct
 
 import uvloop
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver, PsycopgDriver
 from pgqueuer.models import Job
@@ -14,6 +14,12 @@ from pgqueuer.queries import Queries
 
 SENT = struct.Struct("d")
 UNFINISHED = "SELECT count(*) FROM pgqueuer"
+ROW = {"entrypoint": "'job'", "status": "'queued'", "payload": "decode('0000000000000000', 'hex')"}
+BACKLOGS = {  # what is done stays in the log alone
+    "finished": rows("pgqueuer_log", job_id="-n", status="'successful'", priority="0", entrypoint="'job'"),
+    "scheduled": rows("pgqueuer", **ROW, priority="0", execute_after=NEXT_MONTH),
+    "queued": rows("pgqueuer", **ROW, priority="-1"),
+}
 
 
 class Pgqueuer:
@@ -59,4 +65,4 @@ async def run(claimed: Job) -> None:
 
 
 if __name__ == "__main__":
-    play(Pgqueuer, run=uvloop.run)
+    play(Pgqueuer, run=uvloop.run, backlogs=BACKLOGS)

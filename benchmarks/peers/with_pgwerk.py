@@ -7,14 +7,57 @@ import importlib.util
 import os
 
 import psycopg
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 
 from pgwerk import AsyncWorker, EnqueueParams, Werk
 
 # The reference's environment has no uvloop, and its documentation says nothing of it.
 run_loop = importlib.import_module("uvloop" if importlib.util.find_spec("uvloop") else "asyncio").run
 
-UNFINISHED = "SELECT count(*) FROM {} WHERE status NOT IN ('complete', 'failed', 'aborted')"
+TABLE = os.environ.get("BENCH_TABLE", "pgwerk.jobs")  # said for the reference alone
+UNFINISHED = f"SELECT count(*) FROM {TABLE} WHERE status NOT IN ('complete', 'failed', 'aborted')"
+JOB = """
+    INSERT INTO pgwerk.job (function, payload, queue, priority, max_attempts, group_key, scheduled_at)
+    SELECT 'with_pgwerk.run', '{"args": [0.0], "kwargs": {}}', %(queue)s, %(priority)s, 1, %(group)s, %(due)s
+    FROM generate_series(1, :size) n RETURNING id, queue, priority, group_key
+"""
+READY = """
+    INSERT INTO pgwerk.ready (queue, priority, job_id, attempt, group_key)
+    SELECT queue, priority, id, 1, group_key FROM j
+"""
+
+
+def jobs(then: str, **columns: str) -> str:
+    """A statement that writes `:size` jobs and puts them where they stand."""
+    said = {"queue": "'default'", "priority": "0", "group": "NULL", "due": "NULL"} | columns
+    return f"WITH j AS ({JOB % said}) {then}"
+
+
+BACKLOGS = {
+    "queued": jobs(READY, priority="-1"),
+    "finished": jobs(
+        "INSERT INTO pgwerk.finished (job_id, status, attempt, worker_id, started_at)"
+        " SELECT id, 'complete', 1, 1, now() FROM j"
+    ),
+    "scheduled": jobs(
+        "INSERT INTO pgwerk.scheduled (job_id, due, queue, priority, attempt)"
+        f" SELECT id, {NEXT_MONTH}, queue, priority, 1 FROM j",
+        due=NEXT_MONTH,
+    ),
+    "in other queues": jobs(READY, queue="'queue ' || n % 10000"),
+    "in other groups": jobs(READY, queue="'other'", group="'group ' || n % 100000"),
+    "idle workers": (
+        "WITH w AS (INSERT INTO pgwerk.worker (name, kind, queues, concurrency, patience)"
+        " SELECT 'worker ' || n, 'AsyncWorker', '{default}', 10, 3600 FROM generate_series(1, :size) n RETURNING id)"
+        " INSERT INTO pgwerk.idle SELECT id FROM w"
+    ),
+}
+REFERENCE = {"function": "'with_pgwerk.run'", "payload": """'{"args": [0.0], "kwargs": {}}'"""}
+BACKLOGS_OF_REFERENCE = {
+    "finished": rows(TABLE, **REFERENCE, status="'complete'", started_at="now()", completed_at="now()"),
+    "scheduled": rows(TABLE, **REFERENCE, status="'scheduled'", scheduled_at=NEXT_MONTH),
+    "queued": rows(TABLE, **REFERENCE, priority="-1"),
+}
 
 
 class Pgwerk:
@@ -43,7 +86,7 @@ class Pgwerk:
 
     async def unfinished(self) -> int:
         async with await psycopg.AsyncConnection.connect(self._where) as connection:
-            cursor = await connection.execute(UNFINISHED.format(os.environ.get("BENCH_TABLE", "pgwerk.jobs")))
+            cursor = await connection.execute(UNFINISHED)
             row = await cursor.fetchone()
         return int(row[0]) if row else 0
 
@@ -57,4 +100,4 @@ async def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(Pgwerk, run=run_loop)
+    play(Pgwerk, run=run_loop, backlogs=BACKLOGS_OF_REFERENCE if "BENCH_TABLE" in os.environ else BACKLOGS)

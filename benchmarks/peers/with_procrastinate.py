@@ -1,9 +1,15 @@
 """procrastinate with its psycopg connector; the worker listens, and keeps what is done, both as by default."""
 
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 from procrastinate import App, PsycopgConnector
 
 UNFINISHED = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+TABLE, ROW = "procrastinate_jobs", {"queue_name": "'default'", "task_name": "'job'", "args": """'{"sent": 0}'"""}
+BACKLOGS = {
+    "finished": rows(TABLE, **ROW, status="'succeeded'", attempts="1"),
+    "scheduled": rows(TABLE, **ROW, scheduled_at=NEXT_MONTH),
+    "queued": rows(TABLE, **ROW, priority="-1"),
+}
 
 
 class Procrastinate:
@@ -38,4 +44,4 @@ async def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(Procrastinate)
+    play(Procrastinate, backlogs=BACKLOGS)

@@ -41,29 +41,29 @@ CONNECTIONS = 10  # of fifty tasks: more only wait for each other
 
 class Raw:
     def __init__(self, where: str) -> None:
-        self._where = where
+        self.where = where
 
     async def setup(self) -> None:
-        connection = await asyncpg.connect(self._where)
+        connection = await asyncpg.connect(self.where)
         await connection.execute(TABLES)
 
     async def open(self) -> None:
-        self._pool = await asyncpg.create_pool(self._where, min_size=CONNECTIONS, max_size=CONNECTIONS)
+        self.pool = await asyncpg.create_pool(self.where, min_size=CONNECTIONS, max_size=CONNECTIONS)
 
     async def enqueue(self, sent: float) -> None:
-        async with self._pool.acquire() as connection:
+        async with self.pool.acquire() as connection:
             await connection.fetch(ENQUEUE, [payload(sent)])
 
     async def enqueue_bulk(self, jobs: int) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self.pool.acquire() as connection, connection.transaction():
             for size in batches(jobs):
                 await connection.fetch(ENQUEUE, [payload(0.0)] * size)
 
     async def unfinished(self) -> int:
-        return int(await self._pool.fetchval(UNFINISHED))
+        return int(await self.pool.fetchval(UNFINISHED))
 
     async def work(self, _concurrency: int) -> None:
-        connection = await asyncpg.connect(self._where)
+        connection = await asyncpg.connect(self.where)
         last = 0
         while True:
             claimed = await connection.fetch(CLAIM, BATCH, last)

@@ -3,10 +3,20 @@ waits for notifications. It has no bulk enqueue: one after the other.
 """
 
 import uvloop
-from adapter import job, play
+from adapter import NEXT_MONTH, job, play, rows
 from saq import Queue, Worker
 
 KEPT = 3600  # seconds; the other systems keep what is done as well
+ROW = {
+    "key": "'row ' || nextval('saq_jobs_lock_key_seq')",
+    "queue": "'default'",
+    "job": "convert_to(repeat('x', 200), 'UTF8')",
+}
+BACKLOGS = {  # on Postgres; a job that is not due is never read
+    "finished": rows("saq_jobs", **ROW, status="'complete'", expire_at=f"extract(epoch FROM {NEXT_MONTH})"),
+    "scheduled": rows("saq_jobs", **ROW, status="'queued'", scheduled=f"extract(epoch FROM {NEXT_MONTH})"),
+    "queued": rows("saq_jobs", **ROW, status="'queued'", priority="1"),
+}
 
 
 class Saq:
@@ -41,4 +51,4 @@ async def run(_context: object, *, sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(Saq, run=uvloop.run)
+    play(Saq, run=uvloop.run, backlogs=BACKLOGS)
