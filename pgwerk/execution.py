@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -36,8 +35,7 @@ class Verdict(Enum):
     ABORTED = auto()  # somebody asked for its end
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """As much of a claimed job as the decision needs."""
 
     number: int
@@ -47,8 +45,7 @@ class Attempt:
     """Attempts used up before it was last requeued."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     status: str
     """complete, failed, aborted; retry (uses up the attempt); back and unstarted (do not)."""
 
@@ -56,8 +53,7 @@ class Decision:
     """Seconds before the next attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What is to be stored of an attempt, and the claim that must still stand for it. Without a worker: a job
     that had not been claimed, wherever it waits.
     """
@@ -116,11 +112,14 @@ class Outcome:
         }
 
 
+_COMPLETE = Decision("complete")
+
+
 def decide(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
     """The table of what follows from what; `chance` (0 to 1) spreads the retries."""
     match verdict:
         case Verdict.RETURNED:
-            return Decision("complete")
+            return _COMPLETE
         case Verdict.INTERRUPTED:
             return Decision("back")
         case Verdict.UNSTARTED:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,7 +128,7 @@ class Attempts:
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
         if known is None:
             return False
-        known.work, known.claim_no = replace(known.work, row=row), claim_no
+        known.work, known.claim_no = known.work._replace(row=row), claim_no
         return True
 
     def _launch(self) -> None:
@@ -138,7 +138,7 @@ class Attempts:
             running = self._running[job_id] = self._ahead.pop(job_id)
             if running.row.heartbeat_secs is not None:
                 running.sign_at = time.monotonic() + running.row.heartbeat_secs
-            running.task = asyncio.create_task(self._run(running))
+            running.task = self._loop.create_task(self._run(running))
 
     def hand_back(self) -> None:
         """What has not started goes back, without using up an attempt."""
@@ -163,7 +163,7 @@ class Attempts:
         for job_id in self._ahead.keys() & set(ids):
             end = End(Verdict.ABORTED, error="aborted before it ran")
             outcome = self._outcome(self._ahead.pop(job_id), end)
-            self._outcomes.append(replace(outcome, expired=True))  # as with one that expired, no attempt has started
+            self._outcomes.append(outcome._replace(expired=True))  # as with one that expired, no attempt has started
             self._on_end()
         for job_id in self._running.keys() & set(ids):
             _end_from_outside(self._running[job_id], Verdict.ABORTED)
@@ -193,7 +193,7 @@ class Attempts:
             decision = decide(Verdict.RAISED, outcome.attempt, random.random())  # noqa: S311
             words = f"the result was refused by Postgres: {error}"
             self._outcomes.append(
-                replace(outcome, status=decision.status, delay=decision.delay, result=None, error=words)
+                outcome._replace(status=decision.status, delay=decision.delay, result=None, error=words)
             )
 
     async def _run(self, running: Running) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgwerk.context import Context
 from pgwerk.errors import HandlerNotFound, NotSerializable
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Row
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A claimed job, as whatever runs its handler needs it. It can be pickled."""
 
     row: Claimed
