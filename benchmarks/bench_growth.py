@@ -18,7 +18,7 @@ import pygal
 from burdened import backlogs, write_backlog
 from harness import HERE, facts, options, print_facts, running_server, save
 from systems import SYSTEMS
-from trials import Bench, Player, folder, used, wait_for
+from trials import Bench, folder, playing, used, wait_for
 
 MOST = {"idle workers": 1_000}
 FLAT = 1.3
@@ -62,12 +62,12 @@ def one_round(bench: Bench, sizes: Sequence[int], jobs_to_run: int) -> dict[str,
 
 def measured(bench: Bench, name: str, size: int, jobs_to_run: int) -> Figures:
     ours = SYSTEMS[0]
-    with bench.place(ours) as (where, meter, log), closing(Player(ours, log, "produce", where)) as producer:
+    with bench.place(ours) as (where, meter, log), playing(ours, log, "produce", where) as producer:
         if name:
             write_backlog(where, backlogs(ours)[name], size)
         with used(meter, jobs_to_run, "fill") as filling:
             seconds = producer.ask("bulk", jobs_to_run)["seconds"]
-        with closing(Player(ours, log, "work", where, "10")) as worker:
+        with playing(ours, log, "work", where, "10") as worker:
             before = worker.seconds
             with used(meter, jobs_to_run, "run") as running:
                 worker.tell()

@@ -11,7 +11,6 @@ Redis must be installed (redis-server); without it the systems on Redis are left
 """
 
 import argparse
-import json
 import secrets
 import shutil
 import subprocess
@@ -28,7 +27,7 @@ import bench_features
 import psycopg
 import report
 from burdened import beside_backlogs, speaking, under_a_snapshot
-from harness import HERE, facts, options, print_facts, running_server, wait_until
+from harness import HERE, facts, options, print_facts, running_server, save, wait_until
 from systems import SYSTEMS, System, prepare
 from trials import Bench, Figures, answering, draining, draining_by_itself, enqueueing, folder
 
@@ -78,24 +77,15 @@ def main() -> None:
         systems = [system for system in systems if not system.on_redis]
     for environment in sorted({system.environment for system in systems} - {""}):
         prepare(environment)
-    began = time.monotonic()
     with running_server(chosen.dsn) as postgres, folder() as shared, redis(shared, wanted=has_redis) as (url, process):
         found = facts(postgres)
         print_facts(found)
         with closing(Bench(postgres, url, process, shared, chosen.backlog)) as bench:
             run = Run(bench, systems, chosen.trials)
             run.get_to_know()
-            turns = [*product([False], range(chosen.rounds)), *product([True], range(chosen.deep_rounds))]
-            for is_deep, turn in turns:
-                run.round(turn, is_deep=is_deep)
-                minutes = (time.monotonic() - began) / 60
-                print(f"{len(run.rounds)} of {len(turns)} rounds are done after {minutes:.1f} minutes", flush=True)
-    figures = run.medians()
-    if chosen.json:
-        chosen.json.write_text(
-            json.dumps({"facts": found, "rounds": run.rounds, "errors": run.errors}, indent=2) + "\n"
-        )
-    report.write(chosen.results, systems, figures, found, chosen, run.errors)
+            run.all_rounds(chosen.rounds, chosen.deep_rounds)
+    save(chosen.json, facts=found, rounds=run.rounds, errors=run.errors)
+    report.write(chosen.results, systems, run.medians(), found, chosen, run.errors)
 
 
 def parse_options() -> argparse.Namespace:
@@ -125,9 +115,17 @@ class Run:
             for trial in ("enqueueing", "drain 10") if system.has_worker else ():
                 self._bench.known.setdefault(system.name, {}).update(known(self._measured(system, trial)))
 
-    def round(self, turn: int, *, is_deep: bool) -> None:
-        if is_deep:
-            self._learn()
+    def all_rounds(self, rounds: int, deep_rounds: int) -> None:
+        began = time.monotonic()
+        turns = [*product([False], range(rounds)), *product([True], range(deep_rounds))]
+        for is_deep, turn in turns:
+            if is_deep:
+                self._learn()
+            self._round(turn, is_deep=is_deep)
+            minutes = (time.monotonic() - began) / 60
+            print(f"{len(self.rounds)} of {len(turns)} rounds are done after {minutes:.1f} minutes", flush=True)
+
+    def _round(self, turn: int, *, is_deep: bool) -> None:
         figures: dict[str, Figures] = {system.name: {} for system in self._systems}
         first = turn % len(self._systems)
         for name in [name for name in self._trials if TRIALS[name].is_deep == is_deep]:

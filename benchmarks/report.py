@@ -105,10 +105,9 @@ bytes of tables with their indexes, commits of the worker, statements that it se
 those of its start); and peak memory of a producer of 10,000 jobs and of the worker.
 """
 
-ABOUT_BACKLOGS = """Drained by one process, 10 at once, in one database: with nothing else in it at first, then beside
-{backlog:,} finished jobs, then as many for next month as well, then as many queued behind, of a lower priority or in
-another queue. They were written by SQL and vacuumed. A drain that does not end within ten seconds is counted until
-then. Rounds: {deep_rounds}.
+ABOUT_BACKLOGS = """Drained by one process, 10 at once, with nothing else in the database, and beside {backlog:,} other
+jobs of one kind: finished, for next month, or queued behind with a lower priority. These were written by SQL and
+vacuumed. A drain that does not end within ten seconds is counted until then. Rounds: {deep_rounds}.
 """
 
 ABOUT_SNAPSHOT = """Another session has held a snapshot since before the first job was enqueued, so nothing that was

@@ -82,9 +82,16 @@ SYSTEMS = (
     System("chancy", "with_chancy", "chancy", remark="a backlog is taken in batches of the concurrency, one a second"),
     System("saq (Postgres)", "with_saq", "saq"),
     System("dbos", "with_dbos", "dbos"),
-    System("awa", "with_awa", "awa"),
-    System("dramatiq-pg", "with_dramatiq_pg", "dramatiq-pg"),
-    System("huey (Postgres)", "with_huey", "huey"),
+    System(
+        "awa", "with_awa", "awa", remark="no backlogs: its jobs stand in rings of partitions, which SQL cannot fill"
+    ),
+    System(
+        "dramatiq-pg",
+        "with_dramatiq_pg",
+        "dramatiq-pg",
+        remark="no priorities: what is queued behind stands in another queue; delayed jobs are in its workers' memory",
+    ),
+    System("huey (Postgres)", "with_huey", "huey", remark="keeps nothing of a job that is done"),
     System("saq (Redis)", "with_saq", "saq", on_redis=True),
     System("arq", "with_arq", "arq", on_redis=True),
     System("rq", "with_rq", "rq", on_redis=True, remark="one job at a time in a process"),

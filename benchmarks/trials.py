@@ -98,7 +98,6 @@ class Player:
             system.command(role, where, *more), env=system.surroundings(str(log.path)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.complaints, text=True, process_group=0,
         )  # fmt: skip
-        self.hear()
 
     @property
     def seconds(self) -> float:
@@ -132,9 +131,25 @@ class Player:
         self._process.stdout.close()
 
 
+@contextmanager
+def all_playing(count: int, system: System, log: Log, role: str, where: str, *more: str) -> Iterator[list[Player]]:
+    """They get ready side by side."""
+    with ExitStack() as ending:
+        players = [ending.enter_context(closing(Player(system, log, role, where, *more))) for _ in range(count)]
+        for player in players:
+            player.hear()
+        yield players
+
+
+@contextmanager
+def playing(system: System, log: Log, role: str, where: str, *more: str) -> Iterator[Player]:
+    with all_playing(1, system, log, role, where, *more) as (player,):
+        yield player
+
+
 def enqueueing(bench: Bench, system: System) -> Figures:
     """One by one, fifty tasks at once, and 10,000 in bulk; a slow peer's bulk is as large as takes some seconds."""
-    with bench.place(system) as (where, _, log), closing(Player(system, log, "produce", where)) as producer:
+    with bench.place(system) as (where, _, log), playing(system, log, "produce", where) as producer:
         one = rate(producer.ask("one_by_one", ENQUEUE_FOR))
         tasks = rate(producer.ask("tasks", ENQUEUE_FOR))
         bulk = producer.ask("bulk", 10_000 if one > 10_000 / FILL_FOR else round(max(1000, one * FILL_FOR / 2)))
@@ -146,7 +161,7 @@ def enqueueing(bench: Bench, system: System) -> Figures:
 
 def draining_by_itself(bench: Bench, system: System) -> Figures:
     """Where the producer has a verb for it, as nothing is there that would run the jobs."""
-    with bench.place(system) as (where, _, log), closing(Player(system, log, "produce", where)) as producer:
+    with bench.place(system) as (where, _, log), playing(system, log, "produce", where) as producer:
         producer.ask("bulk", MOST_JOBS)
         return {"drain 10": rate(producer.ask("drain", MOST_JOBS))}
 
@@ -155,16 +170,12 @@ def draining(bench: Bench, system: System, concurrency: int, processes: int) -> 
     """From the first run to the moment in which every job has run, and the system says that none is unfinished."""
     name = f"drain {processes}x{concurrency}" if processes > 1 else f"drain {concurrency}"
     jobs = bench.jobs_for(system)
-    with bench.place(system) as (where, meter, log), closing(Player(system, log, "produce", where)) as producer:
+    with bench.place(system) as (where, meter, log), playing(system, log, "produce", where) as producer:
         with used(meter, jobs, "fill") as filling:
             before = producer.seconds
             producer.ask("bulk", jobs)
             filling["fill client"] = (producer.seconds - before) * 1e6 / jobs
-        with ExitStack() as ending:
-            workers = [
-                ending.enter_context(closing(Player(system, log, "work", where, str(concurrency))))
-                for _ in range(processes)
-            ]
+        with all_playing(processes, system, log, "work", where, str(concurrency)) as workers:
             before = sum(worker.seconds for worker in workers)
             with used(meter, jobs, "run") as running:
                 for worker in workers:
@@ -186,8 +197,8 @@ def answering(bench: Bench, system: System) -> Figures:
     """Pick-up by an idle worker; then fifty tasks enqueue for two seconds while it works: what it runs meanwhile."""
     with (
         bench.place(system) as (where, _, log),
-        closing(Player(system, log, "produce", where)) as producer,
-        closing(Player(system, log, "work", where, "10")) as worker,
+        playing(system, log, "produce", where) as producer,
+        playing(system, log, "work", where, "10") as worker,
     ):
         worker.tell()
         producer.ask("trickle", 5, 0.0)
