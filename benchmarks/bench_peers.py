@@ -1,12 +1,12 @@
 """pgwerk and its peers, in turn, on one Postgres (and one Redis for those that live there), beside the raw limit.
 
-    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 5] [--deep-rounds 1] [--backlog 1000000] [--json FILE]
-        [--systems NAME ...] [--trials NAME ...] [--results benchmarks/RESULTS.md]
+    python benchmarks/bench_peers.py [--dsn DSN] [--rounds 5] [--deep-rounds 2] [--backlog-rounds 1] [--backlog 1000000]
+        [--systems NAME ...] [--trials NAME ...] [--results benchmarks/RESULTS.md] [--json FILE]
 
 Each system is in its documented best configuration, in an environment of its own, made from the package index; each
 trial has a fresh database. In a round every system takes its turn at a trial before the next trial begins, and each
 round begins with another system. A system that fails at a trial has no figure there, and its error is in the report.
-The deep trials, beside a million jobs of each kind or under a snapshot, take minutes: they have rounds of their own.
+Under a snapshot, and beside a million jobs of each kind, a trial takes long: it takes part in the last rounds alone.
 Redis must be installed (redis-server); without it the systems on Redis are left out, and the report says so.
 """
 
@@ -15,11 +15,10 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +37,8 @@ FEATURED_JOBS = 20_000
 class Trial:
     measure: Callable[[Bench, System], Figures]
     is_for: Callable[[System], bool] = lambda system: system.has_worker
-    is_deep: bool = False
+    option: str = "rounds"
+    """Which says in how many rounds, the last ones."""
 
 
 def features(bench: Bench, _system: System) -> Figures:
@@ -49,8 +49,8 @@ def drain(concurrency: int, processes: int) -> Trial:
     return Trial(partial(draining, concurrency=concurrency, processes=processes))
 
 
-def deep(measure: Callable[[Bench, System], Figures]) -> Trial:
-    return Trial(measure, lambda system: system.works_on_postgres and system.is_deep, is_deep=True)
+def deep(measure: Callable[[Bench, System], Figures], option: str = "deep_rounds") -> Trial:
+    return Trial(measure, lambda system: system.works_on_postgres and system.is_deep, option)
 
 
 TRIALS = {
@@ -62,9 +62,9 @@ TRIALS = {
     "pgbench": Trial(draining_by_itself, lambda system: system.adapter == "with_pgbench"),
     "answering": Trial(answering),
     "statements": deep(speaking),
-    "backlogs": deep(beside_backlogs),
+    "backlogs": deep(beside_backlogs, "backlog_rounds"),
     "snapshot": deep(under_a_snapshot),
-    "features": Trial(features, lambda system: system.has_worker and not system.environment, is_deep=True),
+    "features": Trial(features, lambda system: system.has_worker and not system.environment, "deep_rounds"),
 }
 
 
@@ -81,9 +81,9 @@ def main() -> None:
         found = facts(postgres)
         print_facts(found)
         with closing(Bench(postgres, url, process, shared, chosen.backlog)) as bench:
-            run = Run(bench, systems, chosen.trials)
+            run = Run(bench, systems)
             run.get_to_know()
-            run.all_rounds(chosen.rounds, chosen.deep_rounds)
+            run.all_rounds({name: getattr(chosen, TRIALS[name].option) for name in chosen.trials}, chosen.rounds)
     save(chosen.json, facts=found, rounds=run.rounds, errors=run.errors)
     report.write(chosen.results, systems, run.medians(), found, chosen, run.errors)
 
@@ -91,7 +91,8 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     names = [system.name for system in SYSTEMS]
     parser = options(__doc__, rounds=5)
-    parser.add_argument("--deep-rounds", type=int, default=1, help="of the deep trials, after the others")
+    parser.add_argument("--deep-rounds", type=int, default=2, help="of statements, snapshots and features")
+    parser.add_argument("--backlog-rounds", type=int, default=1, help="of drains beside backlogs")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="jobs of each kind")
     parser.add_argument("--systems", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), metavar="NAME")
@@ -104,8 +105,8 @@ def parse_options() -> argparse.Namespace:
 class Run:
     """All rounds, and what came of them by system."""
 
-    def __init__(self, bench: Bench, systems: Sequence[System], trials: Sequence[str]) -> None:
-        self._bench, self._systems, self._trials = bench, systems, trials
+    def __init__(self, bench: Bench, systems: Sequence[System]) -> None:
+        self._bench, self._systems = bench, systems
         self.rounds: list[dict[str, Figures]] = []
         self.errors: dict[str, str] = {}
 
@@ -115,27 +116,26 @@ class Run:
             for trial in ("enqueueing", "drain 10") if system.has_worker else ():
                 self._bench.known.setdefault(system.name, {}).update(known(self._measured(system, trial)))
 
-    def all_rounds(self, rounds: int, deep_rounds: int) -> None:
+    def all_rounds(self, times: Mapping[str, int], rounds: int) -> None:
+        """Each trial in as many of the last ones."""
         began = time.monotonic()
-        turns = [*product([False], range(rounds)), *product([True], range(deep_rounds))]
-        for is_deep, turn in turns:
-            if is_deep:
-                self._learn()
-            self._round(turn, is_deep=is_deep)
+        for turn in range(rounds):
+            self._round(turn, [name for name, wanted in times.items() if turn >= rounds - wanted])
+            self._learn()
             minutes = (time.monotonic() - began) / 60
-            print(f"{len(self.rounds)} of {len(turns)} rounds are done after {minutes:.1f} minutes", flush=True)
+            print(f"round {turn + 1} of {rounds} is done after {minutes:.1f} minutes", flush=True)
 
-    def _round(self, turn: int, *, is_deep: bool) -> None:
+    def _round(self, turn: int, trials: Sequence[str]) -> None:
         figures: dict[str, Figures] = {system.name: {} for system in self._systems}
         first = turn % len(self._systems)
-        for name in [name for name in self._trials if TRIALS[name].is_deep == is_deep]:
+        for name in trials:
             for system in [*self._systems[first:], *self._systems[:first]]:
                 if TRIALS[name].is_for(system):
                     figures[system.name] |= self._measured(system, name)
         self.rounds.append(figures)
 
     def _learn(self) -> None:
-        """What was known is of a hundred jobs: too few to tell how many last for seconds."""
+        """What was known at first is of a hundred jobs: too few to tell how many last for a second."""
         for system, figures in self.medians().items():
             self._bench.known.setdefault(system, {}).update(known(figures))
 

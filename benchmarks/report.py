@@ -107,7 +107,7 @@ those of its start); and peak memory of a producer of 10,000 jobs and of the wor
 
 ABOUT_BACKLOGS = """Drained by one process, 10 at once, with nothing else in the database, and beside {backlog:,} other
 jobs of one kind: finished, for next month, or queued behind with a lower priority. These were written by SQL and
-vacuumed. A drain that does not end within ten seconds is counted until then. Rounds: {deep_rounds}.
+vacuumed. A drain that does not end within ten seconds is counted until then. Rounds: {backlog_rounds}.
 """
 
 ABOUT_SNAPSHOT = """Another session has held a snapshot since before the first job was enqueued, so nothing that was

@@ -9,7 +9,12 @@ from chancy import Chancy, Job, Queue, Worker
 
 UNFINISHED = "SELECT count(*) FROM chancy_jobs WHERE state NOT IN ('succeeded', 'failed')"
 IMPORTED = "with_chancy.run"  # a worker imports what it runs by its name
-ROW = {"id": "gen_random_uuid()", "queue": "'default'", "func": f"'{IMPORTED}'", "kwargs": """'{"sent": 0.0}'"""}
+ROW = {
+    "id": "lpad(to_hex(n), 32, '0')::uuid",
+    "queue": "'default'",
+    "func": f"'{IMPORTED}'",
+    "kwargs": """'{"sent": 0.0}'""",
+}
 BACKLOGS = {
     "finished": rows("chancy_jobs", **ROW, state="'succeeded'", started_at="now()", completed_at="now()"),
     "scheduled": rows("chancy_jobs", **ROW, scheduled_at=NEXT_MONTH),
