@@ -99,7 +99,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, default=HERE / "RESULTS.md", help="the report; its charts lie beside it"
     )
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    chosen.deep_rounds = min(chosen.deep_rounds, chosen.rounds)
+    chosen.backlog_rounds = min(chosen.backlog_rounds, chosen.rounds)
+    return chosen
 
 
 class Run:

@@ -15,7 +15,8 @@ KINDS = ("finished", "scheduled", "queued")
 """Of backlogs; what is queued has a lower priority than what is measured."""
 
 DRAIN_AT_MOST = 10.0  # seconds: a system that a backlog has brought to a standstill has shown it by then
-HELD_FOR, MOST_HELD = 4.0, 200_000  # seconds that a drain under a snapshot should last, jobs
+HELD_FOR = 4.0  # seconds that a drain under a snapshot should last
+FEWEST_HELD, MOST_HELD = 200, 200_000  # jobs: a tenth of them is some batches
 
 
 def beside_backlogs(bench: Bench, system: System) -> Figures:
@@ -57,14 +58,14 @@ def drained(bench: Bench, system: System, backlog: str) -> float:
 
 def under_a_snapshot(bench: Bench, system: System) -> Figures:
     """What is consumed stays in the tables and their indexes as long as somebody holds a snapshot from before."""
-    jobs = bench.jobs_for(system, lasting=HELD_FOR, most=MOST_HELD)
+    jobs = max(FEWEST_HELD, bench.jobs_for(system, lasting=HELD_FOR, most=MOST_HELD))
     with bench.place(system) as (where, _, log), playing(system, log, "produce", where) as producer:
         with old_snapshot(where):
             producer.ask("bulk", jobs)
             with playing(system, log, "work", where, "10") as worker:
                 worker.tell()
                 with suppress(TimeoutError):
-                    wait_for(log, jobs, "", patience=5 * HELD_FOR)
+                    wait_for(log, jobs, "", patience=6 * HELD_FOR)
         runs = [ran for _, ran in log.runs()]
     tenth = len(runs) // 10
     return {"held, first": pace(runs[: tenth + 1]), "held, last": pace(runs[-tenth - 1 :])}
