@@ -20,6 +20,8 @@ from harness import HERE, facts, options, print_facts, running_server, save
 from systems import SYSTEMS
 from trials import Bench, folder, playing, used, wait_for
 
+OURS = SYSTEMS[0]
+NONE = "none"
 MOST = {"idle workers": 1_000}
 FLAT = 1.3
 
@@ -48,10 +50,10 @@ def parse_options() -> argparse.Namespace:
 
 def one_round(bench: Bench, sizes: Sequence[int], jobs_to_run: int) -> dict[str, Figures]:
     """By the name of the backlog and its size."""
-    figures = {"none 0": measured(bench, "", 0, jobs_to_run)}
-    for name in backlogs(SYSTEMS[0]):
+    figures = {f"{NONE} 0": measured(bench, "", 0, jobs_to_run)}
+    for name, backlog in backlogs(OURS).items():
         for size in sorted({min(size, MOST.get(name, size)) for size in sizes}):
-            figures[f"{name} {size}"] = measured(bench, name, size, jobs_to_run)
+            figures[f"{name} {size}"] = measured(bench, backlog, size, jobs_to_run)
             print(
                 f"{name} {size:,}",
                 {key: round(value, 1) for key, value in figures[f"{name} {size}"].items()},
@@ -60,18 +62,17 @@ def one_round(bench: Bench, sizes: Sequence[int], jobs_to_run: int) -> dict[str,
     return figures
 
 
-def measured(bench: Bench, name: str, size: int, jobs_to_run: int) -> Figures:
-    ours = SYSTEMS[0]
-    with bench.place(ours) as (where, meter, log), playing(ours, log, "produce", where) as producer:
-        if name:
-            write_backlog(where, backlogs(ours)[name], size)
+def measured(bench: Bench, backlog: str, size: int, jobs_to_run: int) -> Figures:
+    with bench.place(OURS) as (where, meter, log), playing(OURS, log, "produce", where) as producer:
+        if backlog:
+            write_backlog(where, backlog, size)
         with used(meter, jobs_to_run, "fill") as filling:
             seconds = producer.ask("bulk", jobs_to_run)["seconds"]
-        with playing(ours, log, "work", where, "10") as worker:
+        with playing(OURS, log, "work", where, "10") as worker:
             before = worker.seconds
             with used(meter, jobs_to_run, "run") as running:
                 worker.tell()
-                wait_for(log, jobs_to_run, f"{jobs_to_run} runs beside {size} {name}")
+                wait_for(log, jobs_to_run, f"{jobs_to_run} runs beside {size} others")
                 running["run client"] = (worker.seconds - before) * 1e6 / jobs_to_run
             runs = log.runs()
     rate = jobs_to_run / (runs[jobs_to_run - 1][1] - runs[0][1])
@@ -117,7 +118,7 @@ def cost(figures: Figures) -> float:
 def chart(path: Path, medians: Mapping[str, Figures]) -> None:
     drawn = pygal.XY(title="Jobs a second, drained beside a backlog", logarithmic=False, width=760, height=400, js=[],
                      x_title="size of the backlog, as a power of ten", range=(0, None), explicit_size=True)  # fmt: skip
-    for kind in dict.fromkeys(name.rsplit(" ", 1)[0] for name in medians):
+    for kind in dict.fromkeys(name.rsplit(" ", 1)[0] for name in medians if not name.startswith(NONE)):
         sizes = [name for name in medians if name.rsplit(" ", 1)[0] == kind]
         drawn.add(kind, [(len(name.rsplit(" ", 1)[1]) - 1, medians[name]["drain"]) for name in sizes])
     path.parent.mkdir(exist_ok=True)
