@@ -15,6 +15,7 @@ from pgwerk import EnqueueParams, Werk
 from pgwerk.params import specify
 from pgwerk.serializers import JSONSerializer
 from pgwerk.store.enqueue import EnqueueStore
+from pgwerk.wire import as_text
 
 TASKS = 50
 KEPT = 10  # connections of the raw tasks: more only wait for each other
@@ -120,9 +121,9 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
 
 def statement_for(jobs: int) -> tuple[str, list[Any]]:
     """The engine's own statement, with ready-made JSON."""
-    columns = specify(EnqueueParams(noop), JSONSerializer()).columns
-    call = EnqueueStore(SCHEMA).enqueue([columns] * jobs, always_notify=False)
-    return call.statement.text, [value.decode() if isinstance(value, bytes) else value for value in call.values]
+    spec = specify(EnqueueParams(noop), JSONSerializer())
+    call = EnqueueStore(SCHEMA).enqueue([spec] * jobs, always_notify=False)
+    return call.statement.text, [as_text(value) for value in call.values]
 
 
 async def timed(jobs: int, enqueue: Callable[[], Awaitable[object]]) -> float:

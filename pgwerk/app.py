@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk.control import number_of
@@ -12,7 +11,7 @@ from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
 from pgwerk.overview import Overview
-from pgwerk.params import CALLBACKS, EnqueueParams, Spec, specify, specify_all, split_options
+from pgwerk.params import EnqueueParams, Spec, specify, specify_all, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pgwerk.checks import Seconds
-    from pgwerk.store.enqueue import Inserted
 
 T = TypeVar("T")
 
@@ -48,7 +46,7 @@ class Werk(Lifecycle, Overview):
         params = EnqueueParams(func, args, arguments, **options)
         await self._ask([params])
         spec = specify(params, self.serializer)
-        return _job(spec, await self._inserter.insert(spec, _conn))
+        return await self._inserter.insert(spec, _conn)
 
     async def enqueue_at(
         self, at: datetime, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
@@ -69,8 +67,7 @@ class Werk(Lifecycle, Overview):
         several = list(params)
         await self._ask(several)
         specs = specify_all(several, self.serializer)
-        inserted = await self._inserter.insert_all(specs, _conn)
-        return [_job(spec, each) for spec, each in zip(specs, inserted, strict=True)]
+        return await self._inserter.insert_all(specs, _conn)
 
     async def apply(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
@@ -121,22 +118,21 @@ class Werk(Lifecycle, Overview):
 
     async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
         await self._ask(params)
-        specs = specify_all(params, self.serializer)
-        for spec in specs:
-            spec.columns["waited"] = timeout or LONGEST_WAIT
+        waited = {"waited": timeout or LONGEST_WAIT}
+        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in specify_all(params, self.serializer)]
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
         return await _in_time(self._insert_and_wait(specs), what, timeout)
 
     async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
         waiters = self._waiters_here()
         await waiters.listen()
-        inserted = await self._inserter.insert_all(specs)
-        taken = next((spec for spec, each in zip(specs, inserted, strict=True) if not each.fresh), None)
+        jobs = await self._inserter.insert_all(specs)
+        taken = next((spec for spec, job in zip(specs, jobs, strict=True) if job is None), None)
         if taken is not None:
             raise InvalidOption(
                 f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
             )
-        return await waiters.ended([each.id for each in inserted])
+        return await waiters.ended([job.id for job in jobs if job])
 
     async def run(
         self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str = "async"
@@ -150,28 +146,6 @@ class Werk(Lifecycle, Overview):
         for each in params if self._before_enqueue else ():
             for hook in self._before_enqueue:
                 await answer_of(hook, each)
-
-
-def _job(spec: Spec, inserted: Inserted) -> Job | None:
-    if not inserted.fresh:
-        return None
-    said = spec.columns
-    return Job(
-        id=inserted.id,
-        status=JobStatus(inserted.status or ""),
-        attempts=0,
-        enqueued_at=inserted.enqueued_at,
-        scheduled_at=inserted.scheduled_at,
-        expires_at=inserted.expires_at,
-        payload=spec.payload,
-        meta=spec.meta,
-        **{name: said[name] for name in _AS_SAID & said.keys()},
-        **{name: said[name]["function"] for name in _CALLED & said.keys()},
-    )
-
-
-_AS_SAID = {each.name for each in fields(Job)} - {"payload", "meta", *CALLBACKS}
-_CALLED = set(CALLBACKS)
 
 
 def _failure(job: Job) -> JobError:

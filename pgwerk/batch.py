@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from pgwerk.db import Database
+    from pgwerk.job import Job
     from pgwerk.params import Spec
-    from pgwerk.store.enqueue import EnqueueStore, Inserted
+    from pgwerk.store.enqueue import EnqueueStore
 
 MOST_AT_ONCE = 1000
 LINGER = 0.2  # seconds that a connection outlives its last enqueue: a burst is often not over
 
 
 class _Entry(NamedTuple):
-    columns: dict[str, Any]
-    answer: asyncio.Future[Inserted]
+    spec: Spec
+    answer: asyncio.Future[Job | None]
 
 
 class Batcher:
@@ -43,9 +44,9 @@ class Batcher:
         self._lingering: asyncio.Task[None] | None = None
         self._used_at = 0.0
 
-    async def insert(self, spec: Spec) -> Inserted:
-        answer: asyncio.Future[Inserted] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Entry(spec.columns, answer))
+    async def insert(self, spec: Spec) -> Job | None:
+        answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        self._pending.append(_Entry(spec, answer))
         if not self._is_sending:
             self._is_sending = True
             if self._kept is None:
@@ -144,9 +145,9 @@ class Batcher:
 
     async def _send(self, session: Session, batch: Sequence[_Entry]) -> None:
         """A batch that the server refuses is halved until the culprit stands alone."""
-        call = self._store.enqueue([entry.columns for entry in batch], always_notify=False)
+        call = self._store.enqueue([entry.spec for entry in batch], always_notify=False)
         try:
-            answers = await session.run(call)
+            inserted = await session.run(call)
         except psycopg.Error as error:
             if len(batch) == 1 or not is_refusal(error):
                 _refuse(batch, error)
@@ -157,9 +158,9 @@ class Batcher:
             _refuse(batch, error)
             raise
         else:
-            for entry, answer in zip(batch, answers, strict=True):
+            for entry, job in zip(batch, inserted.jobs, strict=True):
                 if not entry.answer.done():
-                    entry.answer.set_result(answer)
+                    entry.answer.set_result(job)
 
 
 def _refuse(batch: Sequence[_Entry], error: BaseException) -> None:

@@ -13,6 +13,7 @@ from pgwerk.batch import Batcher
 from pgwerk.db import run_on
 from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing
+from pgwerk.job import Job, JobStatus
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pgwerk.store.enqueue import Inserted
     from pgwerk.wire import Call
 
-BULK = 10_000  # specs in one statement
+PAGE = 1000  # specs in one statement: while the server writes a page, the next is put into words
 
 
 class Inserter:
@@ -36,11 +37,13 @@ class Inserter:
         self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
         self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
 
-    async def insert(self, spec: Spec, connection: AsyncConnection[Any] | None = None) -> Inserted:
-        (inserted,) = await self.insert_all([spec], connection)
-        return inserted
+    async def insert(self, spec: Spec, connection: AsyncConnection[Any] | None = None) -> Job | None:
+        (job,) = await self.insert_all([spec], connection)
+        return job
 
-    async def insert_all(self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None = None) -> list[Inserted]:
+    async def insert_all(
+        self, specs: Sequence[Spec], connection: AsyncConnection[Any] | None = None
+    ) -> list[Job | None]:
         """In order, all or nothing. A single job goes with others that are under way, unless it has a key (that may
         have to wait for somebody's open transaction, and nobody else should) or depends on others.
         """
@@ -58,34 +61,34 @@ class Inserter:
         if batcher is not None:
             await batcher.close()
 
-    async def _insert_on(self, connection: AsyncConnection[Any], specs: Sequence[Spec]) -> list[Inserted]:
+    async def _insert_on(self, connection: AsyncConnection[Any], specs: Sequence[Spec]) -> list[Job | None]:
         pages = [await run_on(connection, call) for call in self._calls(specs, always=True)]
-        inserted = _known(pages)
+        jobs = _known(pages)
         if upstream := _upstream(specs):
             released = await run_on(connection, EndingStore(self._database.schema).release(upstream))
-            inserted = _promoted(inserted, released.promoted)
-        return inserted
+            _promote(jobs, released.promoted)
+        return jobs
 
-    async def _insert_alone(self, specs: Sequence[Spec]) -> list[Inserted]:
+    async def _insert_alone(self, specs: Sequence[Spec]) -> list[Job | None]:
         """What a dependency's end could not see of it while it was being written is looked at once it is."""
         try:
             async with self._database.session() as session:
-                inserted = _known(await session.transact(*self._calls(specs, always=False)))
+                jobs = _known(await session.transact(*self._calls(specs, always=False)))
                 if upstream := _upstream(specs):
                     released = await self._endings.release(session, upstream)
-                    inserted = _promoted(inserted, released.promoted)
-                return inserted
+                    _promote(jobs, released.promoted)
+                return jobs
         except psycopg.errors.LockNotAvailable as error:
             words = "somebody's open transaction holds a key of these jobs; try again when it has ended"
             raise KeyIsHeld(words) from error
 
-    def _calls(self, specs: Sequence[Spec], *, always: bool) -> list[Call[list[Inserted]]]:
+    def _calls(self, specs: Sequence[Spec], *, always: bool) -> list[Call[Inserted]]:
         """In pages, but for jobs that depend on others: these may name each other by their place in the call, and one
         that names a job that does not exist must keep all the others from being written.
         """
-        size = len(specs) if any("depends_on" in spec.columns for spec in specs) else BULK
+        size = len(specs) if any("depends_on" in spec.columns for spec in specs) else PAGE
         pages = [specs[start : start + size] for start in range(0, len(specs), size)]
-        return [self._store.enqueue([spec.columns for spec in page], always_notify=always) for page in pages]
+        return [self._store.enqueue(page, always_notify=always) for page in pages]
 
     def _batcher(self) -> Batcher:
         return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))
@@ -106,17 +109,18 @@ class Inserter:
         self._checked.add(connection)
 
 
-def _known(pages: Sequence[Sequence[Inserted]]) -> list[Inserted]:
-    inserted = [each for page in pages for each in page]
-    unknown = next((each.unknown for each in inserted if each.unknown), None)
+def _known(pages: Sequence[Inserted]) -> list[Job | None]:
+    unknown = next((page.unknown for page in pages if page.unknown), None)
     if unknown:
         raise JobNotFound(f"_depends_on names job {unknown[0]}, which does not exist; nothing was enqueued")
-    return inserted
+    return [job for page in pages for job in page.jobs]
 
 
-def _promoted(inserted: Sequence[Inserted], promoted: Mapping[int, str]) -> list[Inserted]:
+def _promote(jobs: Sequence[Job | None], promoted: Mapping[int, str]) -> None:
     """What they depend on had ended already."""
-    return [each._replace(status=promoted[each.id]) if each.id in promoted else each for each in inserted]
+    for job in jobs:
+        if job is not None and job.id in promoted:
+            job.status = JobStatus(promoted[job.id])
 
 
 def _upstream(specs: Sequence[Spec]) -> list[int]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter, is_
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -127,13 +128,15 @@ class EnqueueParams(_Options):
 OPTIONS = tuple(option.name for option in fields(_Options))
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A job that can be written: its columns in the form that the database reads, without those that are null, and its
-    payload as given.
-    """
+class Spec(NamedTuple):
+    """A job that can be written."""
 
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]
+    """What the database reads, but for the payload, and without what is null. Jobs that are alike share it."""
+
+    text: bytes
+    """The payload as it is stored."""
+
     payload: dict[str, Any]
     meta: dict[str, Any] | None
 
@@ -170,13 +173,12 @@ def specify_all(params: Iterable[EnqueueParams], serializer: Serializer) -> list
 
 
 def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None) -> Spec:
-    payload = _arguments(params)
-    columns = {
-        "function": _function(params),
-        "payload": orjson.Fragment(_payload(payload, serializer)),
-        **(_UNCHOSEN_COLUMNS if all(map(is_, _chosen(params), _UNCHOSEN)) else _columns(params, depends_on)),
-    }
-    return Spec(columns, payload, params.meta)
+    payload, function = _arguments(params), _function(params)
+    if all(map(is_, _chosen(params), _UNCHOSEN)):
+        columns = _plain(function)
+    else:
+        columns = {"function": function, **_columns(params, depends_on)}
+    return Spec(columns, _payload(payload, serializer), payload, params.meta)
 
 
 def _columns(params: _Options, depends_on: Edges | None) -> dict[str, Any]:
@@ -217,11 +219,11 @@ def specify_update(
 def _arguments(params: EnqueueParams) -> dict[str, Any]:
     args: object = params.args
     kwargs: object = params.kwargs
-    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
+    if type(args) not in (tuple, list) and (not isinstance(args, Sequence) or isinstance(args, str | bytes)):
         raise InvalidType(f"args must be a list or tuple, got {args!r:.80}")
-    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+    if kwargs != {} and (not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs)):
         raise InvalidType(f"kwargs must be a dict by name, got {kwargs!r:.80}")
-    return {"args": list(args), "kwargs": dict(kwargs)}
+    return {"args": list(params.args), "kwargs": dict(params.kwargs)}
 
 
 def _function(params: EnqueueParams) -> str:
@@ -306,3 +308,8 @@ def _unknown(name: str) -> str:
 _chosen = attrgetter(*OPTIONS)
 _UNCHOSEN = _chosen(_Options())
 _UNCHOSEN_COLUMNS = _columns(_Options(), None)
+
+
+@lru_cache(maxsize=1024)
+def _plain(function: str) -> Mapping[str, Any]:
+    return {"function": function, **_UNCHOSEN_COLUMNS}

@@ -39,7 +39,7 @@ class JSONSerializer:
         except TypeError as error:
             words = str(error.__cause__ or error)
             raise NotSerializable(words[:1].lower() + words[1:]) from error
-        if _EXPONENT.search(text):
+        if b"e+" in text and _EXPONENT.search(text):
             text = _TOKEN.sub(_without_exponent, text)
         # Only a text that holds one of these can hide what JSON, or Postgres, has no word for.
         if b"null" in text or b"\\u0000" in text:

@@ -44,7 +44,9 @@ _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A statement with its values, and how to read its rows: by name, or (`make`) from the values in their order."""
+    """A statement with its values (one that takes a while to put into words may be a function that does it when it is
+    sent), and how to read its rows: by name, or (`make`) from the values in their order.
+    """
 
     statement: Statement
     values: Sequence[object]
@@ -92,6 +94,7 @@ class Session:
     def __init__(self, connection: AsyncConnection[Any], schema: str, prepared: set[bytes] | None = None) -> None:
         """`prepared` are the statements that are prepared on it; without, nothing is prepared yet."""
         self.pgconn: PGconn = connection.pgconn
+        self._transformer = Transformer(READING)  # it knows by now how to read what it has read before
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
@@ -204,7 +207,7 @@ class Session:
                 deadline = time.monotonic() + DEADLINE
                 results.append((yield from self._receive(prepared, deadline)))
             yield from _next(pgconn, deadline)
-            answers.append(_answers(calls, results))
+            answers.append(self._answers(calls, results))
         pgconn.exit_pipeline_mode()
         return answers
 
@@ -233,6 +236,18 @@ class Session:
             self._prepared.discard(prepared)
         return result
 
+    def _answers(self, calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
+        """Of one transaction; the frame around its calls has no answers."""
+        for result in results:
+            if result.status not in _DONE:
+                return error_from_result(result)
+        framing = 2 if len(results) > len(calls) else 0  # begin and pin
+        return [call.read(self._rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
+
+    def _rows(self, call: Call[Any], result: PGresult) -> list[Any]:
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
+
     def _rollback(self) -> Steps[None]:
         deadline = time.monotonic() + DEADLINE
         self.pgconn.send_query(b"rollback")
@@ -247,23 +262,8 @@ class Session:
         return found
 
 
-def _answers(calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
-    """Of one transaction; the frame around its calls has no answers."""
-    for result in results:
-        if result.status not in _DONE:
-            return error_from_result(result)
-    framing = 2 if len(results) > len(calls) else 0  # begin and pin
-    return [call.read(_rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
-
-
 def _nothing(_: list[Row]) -> None:
     return None
-
-
-def _rows(call: Call[Any], result: PGresult) -> list[Any]:
-    transformer = Transformer(READING)
-    transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
 
 
 def _by_name(result: PGresult) -> Callable[[Sequence[Any]], Row]:
@@ -282,6 +282,8 @@ def as_wire(value: object) -> bytes | None:
             return value
         case bool():
             return b"true" if value else b"false"
+        case partial():
+            return as_wire(value())
         case list():
             return b"{%s}" % b",".join(b"%d" % number for number in value)
         case _:

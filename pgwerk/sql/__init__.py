@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control")
 PINNED = ("exchange", "ending", "maintenance")
-BARE = ("enqueue_now",)  # nothing that frames a transaction matters to it: it reads no rows and waits for nobody
+# Nothing that frames a transaction matters to these: they read no rows and wait for nobody.
+BARE = ("enqueue_one", "enqueue_now")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")

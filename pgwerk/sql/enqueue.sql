@@ -1,19 +1,41 @@
 -- Where jobs come from.
 
+-- name: enqueue_one
+-- A job that may run at once, of which nothing needs to be known before (no key, no dependencies, no time, nobody who
+-- waits) and whose options are plain values: most single ones. To say it in JSON would cost half as much again.
+with inserted as (
+    insert into pgwerk.job (
+        function, payload, queue, priority, group_key, max_attempts, timeout_secs, heartbeat_secs, ttl, result_ttl,
+        failure_ttl, failure_mode)
+    values (
+        :function, :payload, :queue, :priority, :group_key, :max_attempts, :timeout_secs, :heartbeat_secs, :ttl,
+        :result_ttl, :failure_ttl, :failure_mode)
+    returning id, queue, priority, group_key, ttl
+)
+insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
+select queue, priority, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
+from inserted
+returning
+    array[job_id] as ids,
+    statement_timestamp() as enqueued_at,
+    case when :always::boolean or exists (select from pgwerk.idle) then pg_notify(:channel, 'ready ' || queue) end as calls;
+
 -- name: enqueue_now
--- Jobs that may run at once, of which nothing needs to be known before: no key, no dependencies, no time, nobody who
--- waits. Most are of this kind, and this costs the server two thirds of the other, and less than half where it cannot
--- be prepared. Ids and places are taken in the order of the rows; of the answer the ids are all that differs.
+-- Any number of jobs of that kind, with any options, in runs of jobs that differ by nothing but their payloads: what
+-- they have in common is read once. Ids and places are taken in the order of the rows; of the answer the ids are all
+-- that differs.
 with inserted as materialized (
     insert into pgwerk.job (
         function, payload, queue, priority, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
         repeat_remaining, repeat_intervals)
     select
-        function, payload, queue, priority, group_key, meta, max_attempts, retry_intervals, timeout_secs,
-        heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals
-    from json_populate_recordset(null::pgwerk.job, :specs::json)
+        j.function, p.value::jsonb, j.queue, j.priority, j.group_key, j.meta, j.max_attempts, j.retry_intervals,
+        j.timeout_secs, j.heartbeat_secs, j.ttl, j.result_ttl, j.failure_ttl, j.failure_mode, j.on_success,
+        j.on_failure, j.on_stopped, j.repeat_remaining, j.repeat_intervals
+    from json_to_recordset(:runs::json) as run (alike json, payloads json)
+    cross join lateral json_populate_record(null::pgwerk.job, run.alike) j
+    cross join lateral json_array_elements(run.payloads) p
     returning id, queue, priority, group_key, ttl
 ),
 readied as (

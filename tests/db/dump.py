@@ -56,6 +56,14 @@ _OTHERS = """
         where c.relnamespace = current_schema()::regnamespace
             and not exists (select from pg_depend where objid = c.oid and deptype = 'i')
         union all
+        select concat(
+            'create domain ' || t.typname || ' as ' || format_type(t.typbasetype, t.typtypmod),
+            ' collate "' || l.collname || '"', ' constraint ' || c.conname || ' ' || pg_get_constraintdef(c.oid), ';')
+        from pg_type t
+        join pg_constraint c on c.contypid = t.oid
+        left join pg_collation l on l.oid = t.typcollation and l.collname <> 'default'
+        where t.typnamespace = current_schema()::regnamespace
+        union all
         select pg_get_functiondef(oid) || ';' from pg_proc where pronamespace = current_schema()::regnamespace
         union all
         select 'create view ' || relname || ' as' || E'\n' || pg_get_viewdef(oid, true)

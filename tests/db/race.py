@@ -92,10 +92,10 @@ class Race:
     def promote(self) -> Call[int]:
         return self.maintenance.promote(float("-inf"))
 
-    def insert(self, *keys: str | None) -> Call[list[Inserted]]:
+    def insert(self, *keys: str | None) -> Call[Inserted]:
         params = [EnqueueParams(handlers.noop, key=key) for key in keys]
-        columns = [specify(each, self.app.serializer).columns for each in params]
-        return EnqueueStore(self.schema).enqueue(columns, always_notify=False)
+        specs = [specify(each, self.app.serializer) for each in params]
+        return EnqueueStore(self.schema).enqueue(specs, always_notify=False)
 
 
 async def look(race: Race, job: int) -> tuple[JobStatus, int]:

@@ -12,11 +12,12 @@ from pgwerk.execution import Outcome
 from pgwerk.filters import values_of
 from pgwerk.job import Job, JobExecution
 from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
-from pgwerk.params import specify_update
+from pgwerk.params import EnqueueParams, specify, specify_update
+from pgwerk.serializers import JSONSerializer
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
-from pgwerk.store.enqueue import EnqueueStore, Inserted
+from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
 from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore, Outlived, Stranded, Watched
 from pgwerk.store.schema import Found, SchemaStore
@@ -47,7 +48,8 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "beat": ("is_alive", "others"),
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
-    "enqueue": Inserted._fields,
+    "enqueue": ("id", "fresh", "status", "enqueued_at", "scheduled_at", "expires_at", "unknown"),
+    "enqueue_one": ("ids", "enqueued_at"),
     "enqueue_now": ("ids", "enqueued_at"),
     "complete": ("ids",),
     "settle": ("job_id", "follow"),
@@ -166,8 +168,10 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     ]  # fmt: skip
     enqueue, exchange, control = EnqueueStore(schema), ExchangeStore(schema), ControlStore(schema)
     maintenance, workers, versions = MaintenanceStore(schema), WorkerStore(schema), SchemaStore(schema)
-    yield enqueue.enqueue([{}], always_notify=True)
-    yield enqueue.enqueue([{"key": "k"}], always_notify=True)
+    options: list[dict[str, Any]] = [{}, {"meta": {}}, {"key": "k"}]
+    for each in options:
+        spec = specify(EnqueueParams("m.f", **each), JSONSerializer())
+        yield enqueue.enqueue([spec], always_notify=True)
     yield from EndingStore(schema).end(outcomes)
     yield exchange.claim(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)
     yield exchange.claim_grouped(1, 1, 1, [Range("default", 0, 0, 1)], is_followed=True)

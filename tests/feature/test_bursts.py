@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Query = Callable[..., list[tuple[Any, ...]]]
 
-PREPARED = "select count(*) from pg_prepared_statements where name like 'pgwerk_enqueue_now%'"
+PREPARED = "select count(*) from pg_prepared_statements where name like 'pgwerk_enqueue_%'"
 OURS = "select pid from pg_stat_activity where application_name = 'pgwerk' and datname = current_database()"
 
 

@@ -3,30 +3,24 @@
 -- Groups, dependencies, repeats, callbacks, lifetimes, heartbeats. A worker of version 1 would run a group's jobs side
 -- by side and forget what follows a job, so it must not work on this schema.
 
+create domain pgwerk.failure_mode as text check (value = 'delete');
+create domain pgwerk.callback as jsonb check (value ->> 'function' <> '');
+create domain pgwerk.runs as integer check (value >= 0);
+
 alter table pgwerk.job
-    add group_key        text collate "C",
-    add heartbeat_secs   double precision,
-    add result_ttl       double precision,    -- seconds that the row stays after completing; null: as the app says
-    add failure_ttl      double precision,    -- … after failing or being aborted
-    add failure_mode     text,                -- null: hold
-    add on_success       jsonb,               -- {"function": …, "timeout": …}
-    add on_failure       jsonb,
-    add on_stopped       jsonb,
-    add repeat_remaining integer,             -- runs that still follow this one
-    add repeat_intervals double precision[],  -- seconds before each of them, the last one repeats
-    add callback_of      bigint,              -- the job whose end this one is told of
+    add group_key        pgwerk.label,
+    add heartbeat_secs   pgwerk.time_limit,
+    add result_ttl       pgwerk.seconds,       -- that the row stays after completing; null: as the app says
+    add failure_ttl      pgwerk.seconds,       -- … after failing or being aborted
+    add failure_mode     pgwerk.failure_mode,  -- null: hold
+    add on_success       pgwerk.callback,      -- {"function": …, "timeout": …}
+    add on_failure       pgwerk.callback,
+    add on_stopped       pgwerk.callback,
+    add repeat_remaining pgwerk.runs,          -- that still follow this one
+    add repeat_intervals pgwerk.intervals,     -- seconds before each of them, the last one repeats
+    add callback_of      bigint,               -- the job whose end this one is told of
     add attempts_before  integer not null default 0,  -- used up when it was last requeued
-    add schedule_name    text,                -- of the schedule that enqueued it
-    add check (char_length(group_key) between 1 and 255),
-    add check (heartbeat_secs > 0),
-    add check (result_ttl >= 0),
-    add check (failure_ttl >= 0),
-    add check (failure_mode = 'delete'),
-    add check (on_success ->> 'function' <> ''),
-    add check (on_failure ->> 'function' <> ''),
-    add check (on_stopped ->> 'function' <> ''),
-    add check (repeat_remaining >= 0),
-    add check (cardinality(repeat_intervals) > 0 and 0 <= all (repeat_intervals)),
+    add schedule_name    text,                 -- of the schedule that enqueued it
     add check (repeat_remaining is null or repeat_intervals is not null),
     add check (callback_of <> id),
     add check (attempts_before between 0 and max_attempts);
