@@ -61,7 +61,7 @@ TRIALS = {
     "drain 4x10": drain(10, 4),
     "pgbench": Trial(draining_by_itself, lambda system: system.adapter == "with_pgbench"),
     "answering": Trial(answering),
-    "statements": deep(speaking),
+    "statements": Trial(speaking, lambda system: system.works_on_postgres, "deep_rounds"),
     "backlogs": deep(beside_backlogs, "backlog_rounds"),
     "snapshot": deep(under_a_snapshot),
     "features": Trial(features, lambda system: system.has_worker and not system.environment, "deep_rounds"),

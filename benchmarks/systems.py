@@ -79,7 +79,13 @@ SYSTEMS = (
         is_deep=False,
         remark="its listener holds the one connection between batches; beside backlogs it is as with asyncpg",
     ),
-    System("chancy", "with_chancy", "chancy", remark="a backlog is taken in batches of the concurrency, one a second"),
+    System(
+        "chancy",
+        "with_chancy",
+        "chancy",
+        is_deep=False,
+        remark="a backlog is taken in batches of the concurrency, one a second; not measured beside others",
+    ),
     System("saq (Postgres)", "with_saq", "saq"),
     System("dbos", "with_dbos", "dbos"),
     System(

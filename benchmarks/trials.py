@@ -19,7 +19,7 @@ from meters import Log, PostgresMeter, RedisMeter, peak_memory, seconds_of_group
 from systems import System
 
 ENQUEUE_FOR = 1.0  # seconds
-DRAIN_FOR = 1.2  # seconds that the jobs of a drain should last, by what is known of the system
+DRAIN_FOR = 1.0  # seconds that the jobs of a drain should last, by what is known of the system
 FILL_FOR = 2.5  # … and that enqueueing them may take
 MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 100, 50
 PICKED_UP, PAUSE = 60, 0.02  # jobs of a latency trial, seconds between them

@@ -4,22 +4,11 @@ batch of `concurrency` jobs each time that it polls, once a second at best."""
 import logging
 
 import psycopg
-from adapter import NEXT_MONTH, job, play, rows
+from adapter import job, play
 from chancy import Chancy, Job, Queue, Worker
 
 UNFINISHED = "SELECT count(*) FROM chancy_jobs WHERE state NOT IN ('succeeded', 'failed')"
 IMPORTED = "with_chancy.run"  # a worker imports what it runs by its name
-ROW = {
-    "id": "lpad(to_hex(n), 32, '0')::uuid",
-    "queue": "'default'",
-    "func": f"'{IMPORTED}'",
-    "kwargs": """'{"sent": 0.0}'""",
-}
-BACKLOGS = {
-    "finished": rows("chancy_jobs", **ROW, state="'succeeded'", started_at="now()", completed_at="now()"),
-    "scheduled": rows("chancy_jobs", **ROW, scheduled_at=NEXT_MONTH),
-    "queued": rows("chancy_jobs", **ROW, priority="-1"),
-}
 
 
 class OnChancy:
@@ -66,4 +55,4 @@ async def run(*, sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(OnChancy, backlogs=BACKLOGS)
+    play(OnChancy)
