@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,7 @@ _TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose wor
 
 @dataclass(slots=True)
 class Running:
+    row: Claimed
     work: Work
     claim_no: int
     claimed_at: float
@@ -41,10 +43,6 @@ class Running:
 
     verdict: Verdict | None = None
     """How it is to end, where that was decided from outside: interrupted, aborted, or lost to somebody else."""
-
-    @property
-    def row(self) -> Claimed:
-        return self.work.row
 
 
 class End(NamedTuple):
@@ -66,8 +64,9 @@ class Attempts:
         self._worker, self._worker_id, self._executor = worker, worker_id, executor
         self._on_end, self._on_touch = on_end, on_touch
         self._loop = asyncio.get_running_loop()
+        self._concurrency, self._hooks = worker.config.concurrency, worker.hooks
         self._running: dict[int, Running] = {}
-        self._ahead: dict[int, Running] = {}
+        self._ahead: OrderedDict[int, Running] = OrderedDict()
         self._stuck = 0
         self._outcomes: list[Outcome] = []
         self.pace = Pace()
@@ -79,7 +78,7 @@ class Attempts:
     @property
     def room(self) -> int:
         """For so many more jobs: free slots, and those that will be free in a moment."""
-        slots = self._worker.config.concurrency + self.pace.ahead - self._stuck
+        slots = self._concurrency + self.pace.ahead - self._stuck
         return int(min(slots, self._worker.wear.jobs_left)) - len(self._running) - len(self._ahead)
 
     @property
@@ -112,13 +111,13 @@ class Attempts:
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         if not self._is_known(row, claim_no):
-            self._ahead[row.job_id] = Running(Work(row, self._worker_id, subject), claim_no, time.monotonic())
+            self._ahead[row.job_id] = Running(row, Work(row, self._worker_id, subject), claim_no, time.monotonic())
             self._launch()
 
     def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         """It was claimed when the worker was told to stop."""
         if not self._is_known(row, claim_no):
-            running = Running(Work(row, self._worker_id, subject), claim_no, 0)
+            running = Running(row, Work(row, self._worker_id, subject), claim_no, 0)
             self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED)))
 
     def _is_known(self, row: Claimed, claim_no: int) -> bool:
@@ -128,21 +127,21 @@ class Attempts:
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
         if known is None:
             return False
-        known.work, known.claim_no = known.work._replace(row=row), claim_no
+        known.row, known.work, known.claim_no = row, known.work._replace(row=row), claim_no
         return True
 
     def _launch(self) -> None:
         """In the order of their claims, as many as there are slots."""
-        while self._ahead and len(self._running) + self._stuck < self._worker.config.concurrency:
-            job_id = next(iter(self._ahead))
-            running = self._running[job_id] = self._ahead.pop(job_id)
+        while self._ahead and len(self._running) + self._stuck < self._concurrency:
+            job_id, running = self._ahead.popitem(last=False)
+            self._running[job_id] = running
             if running.row.heartbeat_secs is not None:
                 running.sign_at = time.monotonic() + running.row.heartbeat_secs
             running.task = self._loop.create_task(self._run(running))
 
     def hand_back(self) -> None:
         """What has not started goes back, without using up an attempt."""
-        waiting, self._ahead = self._ahead, {}
+        waiting, self._ahead = self._ahead, OrderedDict()
         self._outcomes += [self._outcome(each, End(Verdict.UNSTARTED)) for each in waiting.values()]
         self.pace.broken()
 
@@ -197,7 +196,12 @@ class Attempts:
             )
 
     async def _run(self, running: Running) -> None:
-        end = await self._attempt(running)
+        if running.row.is_expired:
+            end = End(Verdict.EXPIRED, error=expired(running.row.ttl))
+        elif self._hooks:
+            end = await self._perform_with_hooks(running)
+        else:
+            end = await self._perform(running)
         if self._running.get(running.row.job_id) is running:
             self._end(running, end)
 
@@ -212,27 +216,23 @@ class Attempts:
         self._launch()
         self._on_end()
 
-    async def _attempt(self, running: Running) -> End:
-        if running.row.is_expired:
-            return End(Verdict.EXPIRED, error=expired(running.row.ttl))
-        if not self._worker.hooks:
-            return await self._perform(running)
+    async def _perform_with_hooks(self, running: Running) -> End:
         context = context_of(running.work, self._worker.app, self._worker, partial(self._touch, running))
         try:
-            await self._worker.hooks.starts(context)
+            await self._hooks.starts(context)
         except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began
             return _end_of(running, described(error), error)
         end = await self._perform(running)
         context.exception = end.exception
         with contextlib.suppress(asyncio.CancelledError):  # the attempt has ended, however long its hooks take
             if end.exception is not None:
-                await self._worker.hooks.raised(context)
-            await self._worker.hooks.ended(context)
+                await self._hooks.raised(context)
+            await self._hooks.ended(context)
         return end
 
     async def _perform(self, running: Running) -> End:
         """Whatever a handler throws, also at the event loop, ends this attempt alone."""
-        enter_job(running.row.job_id, str(running.row.function), running.row.attempt)
+        enter_job(running.row)
         try:
             touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
             return End(Verdict.RETURNED, await self._executor.run(running.work, touch, on_stuck))
@@ -262,8 +262,7 @@ class Attempts:
             )
         return Outcome(
             row.job_id, self._worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
-            attempt, expired=end.verdict is Verdict.EXPIRED, is_grouped=row.group_key is not None,
-            has_sequel=row.has_sequel is not False,
+            attempt, end.verdict is Verdict.EXPIRED, row.group_key is not None, row.has_sequel is not False,
         )  # fmt: skip
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
