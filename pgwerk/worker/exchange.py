@@ -199,15 +199,18 @@ class Exchange:
                 self._lanes.add(queue, priority)
 
     def _read_candidates(self, turn: Turn, candidates: list[Claimed], room: int) -> None:
-        """Those of busy groups are no work, but the work behind them is to be seen at once."""
+        """Those of busy groups are no work, but the work behind them is to be seen at once: who found too little looks
+        farther the next time.
+        """
         filled = len(candidates) == max(room, self._span)
         self._lanes.learn(candidates, filled=filled)
         turn.claimed = [row for row in candidates if row.fate == "taken"]
-        others = len(candidates) - len(turn.claimed)
-        self._span = min(WIDEST, 2 * max(room, self._span)) if others and filled else 0
-        turn.more = filled or len(turn.claimed) == room
+        is_full = len(turn.claimed) == room
+        looks_farther = filled and not is_full and self._expects_groups
+        self._span = min(WIDEST, 2 * max(room, self._span)) if looks_farther else 0
+        turn.more = filled or is_full
         has_left = any(row.fate == "left" for row in candidates)
-        turn.left = has_left and self._expects_groups
+        turn.left = has_left and not is_full and self._expects_groups
         turn.more |= has_left and not turn.left  # claim_grouped takes them at once
         if has_left or any(row.group_key is not None for row in candidates):
             self._without_group = 0

@@ -6,11 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Retry, Werk
+from pgwerk.store.exchange import ExchangeStore
 from pgwerk.worker.exchange import GROUPLESS
 from tests import handlers
 from tests.feature.test_what_follows import asked, drain, ends
 
 if TYPE_CHECKING:
+    import pytest
+
     from pgwerk import Job
 
 RUNNING: dict[str, int] = {}
@@ -125,6 +128,21 @@ async def test_groups_are_seen_among_any_number_of_other_jobs(app: Werk) -> None
     await AsyncWorker(app, burst=True).run()
     assert list(range(6)) == ORDER
     assert await app.get_queue_stats() == []
+
+
+async def test_a_claim_that_found_enough_looks_no_farther(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it left for want of room stands in nobody's way: a window grown over it is work for nothing."""
+    spans: list[int] = []
+    claim = ExchangeStore.claim_grouped
+
+    def noted(self: ExchangeStore, *args: Any, span: int, **options: Any) -> Any:
+        spans.append(span)
+        return claim(self, *args, span=span, **options)
+
+    monkeypatch.setattr(ExchangeStore, "claim_grouped", noted)
+    await app.enqueue_many([EnqueueParams(handlers.noop, group=f"g{number}") for number in range(500)])
+    await AsyncWorker(app, burst=True).run()
+    assert set(spans) == {0}
 
 
 async def test_a_row_where_none_should_be_holds_up_nobody(app: Werk, query: Any) -> None:
