@@ -48,6 +48,9 @@ bench-growth: $(VENV)/dev  ## what a job costs beside backlogs of every kind and
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_growth.py
 
+bench-bloat: $(VENV)/dev  ## what ten million jobs leave behind in the tables, into benchmarks/BLOAT.md (10 minutes)
+	$(BIN)/python benchmarks/bench_bloat.py
+
 $(BIN)/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgwerk needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -61,4 +64,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth
+.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat

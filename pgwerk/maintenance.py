@@ -31,8 +31,8 @@ class Maintenance:
         self._watched_to, self._freed_to = 0, ""
         self._forgotten_until = 0.0  # completed jobs that ended before that are gone
 
-    async def tick(self) -> None:
-        """One round; returns when there is nothing left to do that anybody waits for."""
+    async def tick(self) -> bool:
+        """One round; returns when there is nothing left to do that anybody waits for. True: there is more to forget."""
         async with self._database.session() as session:
             duties = await session.single(
                 self._store.duties(
@@ -50,10 +50,10 @@ class Maintenance:
                 await self._endings.cascade(session, doomed)
             if duties.free:
                 await self._free(session)
-            if duties.forget:
-                await self._forget(session)
+            has_more = duties.forget and await self._forget(session)
             if duties.tidy:
                 await session.transact(self._store.forget_workers(), self._store.forget_waiters())
+            return has_more
 
     async def _rescue(self, session: Session) -> None:
         while lost := await session.run(self._store.lost()):
@@ -85,31 +85,37 @@ class Maintenance:
         if found.stranded:
             await self._endings.free(session, found.stranded)
 
-    async def _forget(self, session: Session) -> None:
-        for _ in range(MOST_FORGOTTEN):
-            ids = await session.run(self._store.outdated())
-            gone = await session.run(self._store.forget(ids)) if ids else []
-            if len(gone) < BATCH:
-                break
+    async def _forget(self, session: Session) -> bool:
         config = self._config
+        has_more = await self._forget_outdated(session)
         for status, seconds in (
             ("complete", config.result_ttl), ("failed", config.failure_ttl), ("aborted", config.failure_ttl)
         ):  # fmt: skip
             if (keep := _finite(seconds)) is not None:
-                await self._forget_older(session, status, keep)
+                has_more |= await self._forget_older(session, status, keep)
+        return has_more
 
-    async def _forget_older(self, session: Session, status: str, seconds: float) -> None:
+    async def _forget_outdated(self, session: Session) -> bool:
+        for _ in range(MOST_FORGOTTEN):
+            ids = await session.run(self._store.outdated())
+            gone = await session.run(self._store.forget(ids)) if ids else []
+            if len(gone) < BATCH:
+                return False
+        return True
+
+    async def _forget_older(self, session: Session, status: str, seconds: float) -> bool:
         since = self._forgotten_until if status == "complete" else 0.0
+        has_more = False
         for _ in range(MOST_FORGOTTEN):
             old = await session.run(self._store.outlived(status, seconds, since))
-            if not old:
-                break
-            gone = await session.run(self._store.forget([job.job_id for job in old]))
-            if len(gone) < len(old):  # somebody has the others in hand: they are looked at again
+            gone = await session.run(self._store.forget([job.job_id for job in old])) if old else []
+            has_more = len(gone) == BATCH
+            if not old or len(gone) < len(old):  # somebody has the others in hand: they are looked at again
                 break
             since = old[-1].finished_at
         if status == "complete":
             self._forgotten_until = since
+        return has_more
 
 
 def expiry(job_id: int, ttl: float | None) -> Outcome:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, WerkConfig
-from pgwerk.maintenance import Maintenance
+from pgwerk.maintenance import MOST_FORGOTTEN, Maintenance
+from pgwerk.store.maintenance import BATCH
 from tests import handlers
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
@@ -152,6 +153,25 @@ async def test_retention_comes_in_batches_and_reaches_everything(app: Werk, quer
     """)
     await app.sweep()
     assert query("select count(*) from job") == [(0,)]
+
+
+async def test_retention_that_is_behind_goes_on_at_once(app: Werk, query: Any) -> None:
+    """A round is bounded, and the next one is minutes away: many jobs a second would pile up."""
+    jobs = 2 * MOST_FORGOTTEN * BATCH + 1
+    query(f"""
+        with j as (
+            insert into job (function, payload, queue, priority, max_attempts)
+            select 'm.f', '{{}}', 'q', 0, 1 from generate_series(1, {jobs}) returning id)
+        insert into finished (job_id, status, attempt, started_at, finished_at)
+        select id, 'complete', 1, now(), now() - interval '8 days' from j
+    """)
+    worker = AsyncWorker(app, sweep_interval=3600)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(60):
+        while query("select exists (select from job)") == [(True,)]:
+            await asyncio.sleep(0.05)
+    worker.stop()
+    await running
 
 
 # Heartbeats.

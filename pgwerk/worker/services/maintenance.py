@@ -29,7 +29,8 @@ class Rounds:
         while True:
             self._nudged.clear()
             try:
-                await self._maintenance.tick()
+                if await self._maintenance.tick():
+                    self.nudge()
             except ServerUnreachable:
                 pass  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - a round that fails must not be the last
