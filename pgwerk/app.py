@@ -66,8 +66,9 @@ class Werk(Lifecycle, Overview):
         """
         several = list(params)
         await self._ask(several)
-        specs = specify_all(several, self.serializer)
-        return await self._inserter.insert_all(specs, _conn)
+        if _conn is None:
+            return await self._inserter.insert_many(several, self.serializer)
+        return await self._inserter.insert_all(specify_all(several, self.serializer), _conn)
 
     async def apply(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any

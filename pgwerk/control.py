@@ -171,7 +171,9 @@ class Control:
         """A round of maintenance now, as every worker does it: lost jobs are taken back, expired ones ended, old ones
         forgotten.
         """
-        await Maintenance(self.database, self.config).tick()
+        maintenance = Maintenance(self.database, self.config)
+        while await maintenance.tick():
+            pass
 
     async def _end_pending(self, number: int, why: str) -> bool:
         """A job that is just moving is found in no place by the one who looks too early: look again."""

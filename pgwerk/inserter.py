@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,6 +16,7 @@ from pgwerk.db import run_on
 from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing
 from pgwerk.job import Job, JobStatus
+from pgwerk.params import is_plain, specify_all
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgwerk.db import Database
-    from pgwerk.params import Spec
+    from pgwerk.params import EnqueueParams, Spec
+    from pgwerk.serializers import Serializer
     from pgwerk.store.enqueue import Inserted
-    from pgwerk.wire import Call
+    from pgwerk.wire import Call, Saying
 
-PAGE = 1000  # specs in one statement: while the server writes a page, the next is put into words
+PAGE = 1000  # jobs in one statement: while the server writes a page, the next is looked at and put into words
+BULK = 10_000  # … that have keys, which are taken in their order, or other things to be known of before
 
 
 class Inserter:
@@ -54,7 +59,16 @@ class Inserter:
             return []
         if len(specs) == 1 and not {"key", "depends_on"} & specs[0].columns.keys():
             return [await self._batcher().insert(specs[0])]
-        return await self._insert_alone(specs)
+        return await self._write(self._calls(specs, always=False), _upstream(specs))
+
+    async def insert_many(self, params: Sequence[EnqueueParams], serializer: Serializer) -> list[Job | None]:
+        """In order, all or nothing. Several pages of plain jobs are looked at on the way: one that is refused takes
+        back the transaction of those before it.
+        """
+        if len(params) <= PAGE or not all(map(is_plain, params)):
+            return await self.insert_all(specify_all(params, serializer))
+        pages = [params[start : start + PAGE] for start in range(0, len(params), PAGE)]
+        return await self._write([partial(self._specified, page, serializer) for page in pages])
 
     async def close(self) -> None:
         batcher = self._batchers.pop(asyncio.get_running_loop(), None)
@@ -62,19 +76,19 @@ class Inserter:
             await batcher.close()
 
     async def _insert_on(self, connection: AsyncConnection[Any], specs: Sequence[Spec]) -> list[Job | None]:
-        pages = [await run_on(connection, call) for call in self._calls(specs, always=True)]
-        jobs = _known(pages)
+        async with connection.transaction() if len(specs) > BULK else contextlib.nullcontext():
+            jobs = _known([await run_on(connection, call) for call in self._calls(specs, always=True)])
         if upstream := _upstream(specs):
             released = await run_on(connection, EndingStore(self._database.schema).release(upstream))
             _promote(jobs, released.promoted)
         return jobs
 
-    async def _insert_alone(self, specs: Sequence[Spec]) -> list[Job | None]:
+    async def _write(self, calls: Sequence[Saying], upstream: Sequence[int] = ()) -> list[Job | None]:
         """What a dependency's end could not see of it while it was being written is looked at once it is."""
         try:
             async with self._database.session() as session:
-                jobs = _known(await session.transact(*self._calls(specs, always=False)))
-                if upstream := _upstream(specs):
+                jobs = _known(await session.transact(*calls))
+                if upstream:
                     released = await self._endings.release(session, upstream)
                     _promote(jobs, released.promoted)
                 return jobs
@@ -86,9 +100,12 @@ class Inserter:
         """In pages, but for jobs that depend on others: these may name each other by their place in the call, and one
         that names a job that does not exist must keep all the others from being written.
         """
-        size = len(specs) if any("depends_on" in spec.columns for spec in specs) else PAGE
+        size = len(specs) if any("depends_on" in spec.columns for spec in specs) else BULK
         pages = [specs[start : start + size] for start in range(0, len(specs), size)]
         return [self._store.enqueue(page, always_notify=always) for page in pages]
+
+    def _specified(self, params: Sequence[EnqueueParams], serializer: Serializer) -> Call[Inserted]:
+        return self._store.enqueue(specify_all(params, serializer), always_notify=False)
 
     def _batcher(self) -> Batcher:
         return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))

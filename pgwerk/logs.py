@@ -73,12 +73,12 @@ class Claimed(Protocol):
     def attempt(self) -> int: ...
 
 
-_job: ContextVar[Claimed | None] = ContextVar("job", default=None)
+_job: ContextVar[tuple[int, str, int] | None] = ContextVar("job", default=None)
 
 
 def enter_job(job: Claimed) -> None:
     """Whatever is logged from here on, in this task or thread and those that it starts, carries the job."""
-    _job.set(job)
+    _job.set((job.job_id, str(job.function), job.attempt))
 
 
 def configure_logging(level: str = "info", format: str = "text") -> None:  # noqa: A002 - the name that users write
@@ -101,7 +101,7 @@ class _Text(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
         job = _job.get()
         line = super().formatMessage(record)
-        return line if job is None else f"{line} [job {job.job_id} {job.function} attempt {job.attempt}]"
+        return line if job is None else "{} [job {} {} attempt {}]".format(line, *job)
 
 
 class _Json(logging.Formatter):
@@ -112,7 +112,7 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
         }  # fmt: skip
         if job is not None:
-            line |= {"job_id": job.job_id, "function": job.function, "attempt": job.attempt}
+            line |= zip(("job_id", "function", "attempt"), job, strict=True)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from typing import TYPE_CHECKING
 
 from pgwerk import events
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from pgwerk.db import Database
     from pgwerk.wire import Session
 
-MOST_FORGOTTEN = 20  # batches in one round: retention never keeps a round from the duties that others wait for
+MOST_FORGOTTEN = 20  # batches of each kind in one round: it never keeps a round from what others wait for
+FULL_LOOK = 600.0  # seconds until completed jobs are looked for from the first on: some could not be forgotten before
 
 
 class Maintenance:
@@ -29,10 +31,13 @@ class Maintenance:
         self._store = MaintenanceStore(database.schema)
         self._endings = Endings(database.schema)
         self._watched_to, self._freed_to = 0, ""
-        self._forgotten_until = 0.0  # completed jobs that ended before that are gone
+        self._forgotten_until = 0.0  # completed jobs that ended before that are gone, or somebody needed them
+        self._looked_at_all = time.monotonic()
 
     async def tick(self) -> bool:
         """One round; returns when there is nothing left to do that anybody waits for. True: there is more to forget."""
+        if time.monotonic() - self._looked_at_all > FULL_LOOK:
+            self._looked_at_all, self._forgotten_until = time.monotonic(), 0.0
         async with self._database.session() as session:
             duties = await session.single(
                 self._store.duties(
@@ -96,12 +101,14 @@ class Maintenance:
         return has_more
 
     async def _forget_outdated(self, session: Session) -> bool:
+        has_more = False
         for _ in range(MOST_FORGOTTEN):
             ids = await session.run(self._store.outdated())
             gone = await session.run(self._store.forget(ids)) if ids else []
-            if len(gone) < BATCH:
-                return False
-        return True
+            has_more = bool(gone) and len(ids) == BATCH
+            if not has_more:
+                break
+        return has_more
 
     async def _forget_older(self, session: Session, status: str, seconds: float) -> bool:
         since = self._forgotten_until if status == "complete" else 0.0
@@ -109,7 +116,7 @@ class Maintenance:
         for _ in range(MOST_FORGOTTEN):
             old = await session.run(self._store.outlived(status, seconds, since))
             gone = await session.run(self._store.forget([job.job_id for job in old])) if old else []
-            has_more = len(gone) == BATCH
+            has_more = bool(gone) and len(old) == BATCH
             if not old or len(gone) < len(old):  # somebody has the others in hand: they are looked at again
                 break
             since = old[-1].finished_at

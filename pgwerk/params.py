@@ -172,6 +172,11 @@ def specify_all(params: Iterable[EnqueueParams], serializer: Serializer) -> list
     return [_specify(each, serializer, on) for each, on in zip(several, tied, strict=True)]
 
 
+def is_plain(params: object) -> bool:
+    """A job of which nothing has to be known before it can be written."""
+    return isinstance(params, EnqueueParams) and _needing(params) == _NEEDING_NOTHING
+
+
 def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None) -> Spec:
     payload, function = _arguments(params), _function(params)
     if all(map(is_, _chosen(params), _UNCHOSEN)):
@@ -236,11 +241,14 @@ def _function(params: EnqueueParams) -> str:
 
 def _payload(payload: dict[str, Any], serializer: Serializer) -> bytes:
     try:
-        return serializer.dumps(payload)
+        text: object = serializer.dumps(payload)
     except NotSerializable:
         for name, value in [*enumerate(payload["args"], 1), *payload["kwargs"].items()]:
             _check_argument(name, value, serializer)
         raise
+    if not isinstance(text, bytes):
+        raise InvalidType(f"a serializer's dumps gives bytes, got {type(text).__name__} from {serializer!r:.80}")
+    return text
 
 
 def _check_argument(name: int | str, value: Any, serializer: Serializer) -> None:
@@ -303,6 +311,9 @@ def _unknown(name: str) -> str:
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"
 
+
+_needing = attrgetter("key", "depends_on", "delay", "at")
+_NEEDING_NOTHING = _needing(_Options())
 
 # Most jobs choose nothing: what that means is found out once.
 _chosen = attrgetter(*OPTIONS)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import pq, waiting
 from psycopg.adapt import AdaptersMap, Loader, Transformer
 from psycopg.errors import error_from_result
+from psycopg.types.string import StrDumperUnknown
 
 from pgwerk.errors import ServerUnreachable
 from pgwerk.sql import Statement, statements
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
     Steps: TypeAlias = PQGen["T"]
-    Framing: TypeAlias = Callable[[Sequence["Call[Any]"]], Sequence["Call[Any]"]]
+    Saying: TypeAlias = "Call[Any] | partial[Call[Any]]"
+    """A statement, or what makes it when its turn comes: the server is at work on those before it by then."""
+
+    Said: TypeAlias = tuple["Call[Any]", bytes | None]
+    """A statement on its way, and what tells its answer (`_send`)."""
+
+    Framing: TypeAlias = Callable[[Sequence[Saying]], Sequence[Saying]]
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -44,9 +51,7 @@ _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A statement with its values (one that takes a while to put into words may be a function that does it when it is
-    sent), and how to read its rows: by name, or (`make`) from the values in their order.
-    """
+    """A statement with its values, and how to read its rows: by name, or (`make`) from the values in their order."""
 
     statement: Statement
     values: Sequence[object]
@@ -64,10 +69,11 @@ class _RawJson(Loader):
 
 
 class _Reading:
-    """How answers are read, whatever the program has registered with psycopg for itself: times are in UTC."""
+    """How values travel, whatever the program has registered with psycopg for itself: times are in UTC."""
 
     adapters = AdaptersMap(psycopg.adapters)
     adapters.register_loader("jsonb", _RawJson)
+    adapters.register_dumper(str, StrDumperUnknown)  # the statement says what a text is
     connection = None
 
 
@@ -113,7 +119,7 @@ class Session:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
             self.is_own, self._prepared = True, set()
 
-    async def transact(self, *calls: Call[Any]) -> list[Any]:
+    async def transact(self, *calls: Saying) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
 
         A transaction that had to give way to another one is tried again: nothing of it was done. So is one that a
@@ -138,7 +144,7 @@ class Session:
         """A statement by itself, in no transaction block."""
         return await self._drive(self._single(call))
 
-    async def converse(self, *transactions: Sequence[Call[Any]]) -> list[list[Any] | psycopg.Error]:
+    async def converse(self, *transactions: Sequence[Saying]) -> list[list[Any] | psycopg.Error]:
         """Several transactions in one round trip; each gives its answers or its error, one error ends the rest."""
         return await self._drive(self._transactions(transactions))
 
@@ -162,17 +168,18 @@ class Session:
             self.close()
             raise
 
-    def _transactions(self, transactions: Sequence[Sequence[Call[Any]]]) -> Steps[list[list[Any] | psycopg.Error]]:
+    def _transactions(self, transactions: Sequence[Sequence[Saying]]) -> Steps[list[list[Any] | psycopg.Error]]:
         answers = yield from self._exchange(transactions, self._framed)
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
         return answers
 
-    def _framed(self, calls: Sequence[Call[Any]]) -> Sequence[Call[Any]]:
+    def _framed(self, calls: Sequence[Saying]) -> Sequence[Saying]:
         """Where every transaction has to say for itself what it is. In a session of our own, each sync ends one."""
-        if self.is_own or (len(calls) == 1 and calls[0].statement.is_bare):
+        known = [call.statement for call in calls if isinstance(call, Call)]
+        if self.is_own or (len(calls) == 1 and all(statement.is_bare for statement in known)):
             return calls
-        whole_tables = "off" if any(call.statement.is_pinned for call in calls) else "on"
+        whole_tables = "off" if any(statement.is_pinned for statement in known) else "on"
         frame = partial(self._frame, read=_nothing, is_local=True, whole_tables=whole_tables)
         return [frame("begin"), frame("pin"), *calls, frame("commit")]
 
@@ -187,9 +194,7 @@ class Session:
         answer: T = answers[0]
         return answer
 
-    def _exchange(
-        self, groups: Sequence[Sequence[Call[Any]]], framed: Framing
-    ) -> Steps[list[list[Any] | psycopg.Error]]:
+    def _exchange(self, groups: Sequence[Sequence[Saying]], framed: Framing) -> Steps[list[list[Any] | psycopg.Error]]:
         """Sends all of it, then reads all of it: one round trip. The first answers are read into Python while the
         server is still at work on the next.
         """
@@ -197,19 +202,19 @@ class Session:
         pgconn.enter_pipeline_mode()
         sent = []
         for calls in groups:
-            sent.append([self._send(call) for call in framed(calls)])
+            sent.append([self._say(call) for call in framed(calls)])
             pgconn.pipeline_sync()
         yield from _flush(pgconn, deadline)
         answers = []
         for calls, group in zip(groups, sent, strict=True):
-            results = []
-            for prepared in group:
-                deadline = time.monotonic() + DEADLINE
-                results.append((yield from self._receive(prepared, deadline)))
-            yield from _next(pgconn, deadline)
-            answers.append(self._answers(calls, results))
+            answers.append((yield from self._answers(group, len(calls))))
+            yield from _next(pgconn, time.monotonic() + DEADLINE)
         pgconn.exit_pipeline_mode()
         return answers
+
+    def _say(self, call: Saying) -> Said:
+        said = call() if isinstance(call, partial) else call
+        return said, self._send(said)
 
     def _send(self, call: Call[Any]) -> bytes | None:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
@@ -236,17 +241,24 @@ class Session:
             self._prepared.discard(prepared)
         return result
 
-    def _answers(self, calls: Sequence[Call[Any]], results: Sequence[PGresult]) -> list[Any] | psycopg.Error:
-        """Of one transaction; the frame around its calls has no answers."""
-        for result in results:
-            if result.status not in _DONE:
-                return error_from_result(result)
-        framing = 2 if len(results) > len(calls) else 0  # begin and pin
-        return [call.read(self._rows(call, result)) for call, result in zip(calls, results[framing:], strict=False)]
+    def _answers(self, group: Sequence[Said], wanted: int) -> Steps[list[Any] | psycopg.Error]:
+        """Of one transaction; the frame around what was wanted has no answers."""
+        answers: list[Any] = []
+        error: psycopg.Error | None = None
+        for call, prepared in group:
+            result = yield from self._receive(prepared, time.monotonic() + DEADLINE)
+            if error is None and result.status in _DONE:
+                answers.append(call.read(self._rows(call, result)))
+            else:
+                error = error or error_from_result(result)
+        first = 2 if len(group) > wanted else 0  # behind begin and pin
+        return error or answers[first : first + wanted]
 
     def _rows(self, call: Call[Any], result: PGresult) -> list[Any]:
         self._transformer.set_pgresult(result)
-        return self._transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
+        rows = self._transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
+        self._transformer.set_pgresult(None)  # it may be large, and the next one far
+        return rows
 
     def _rollback(self) -> Steps[None]:
         deadline = time.monotonic() + DEADLINE
@@ -282,8 +294,10 @@ def as_wire(value: object) -> bytes | None:
             return value
         case bool():
             return b"true" if value else b"false"
-        case partial():
-            return as_wire(value())
+        case str():  # an enum's own words are its name
+            return value.encode()
+        case int():
+            return b"%d" % value
         case list():
             return b"{%s}" % b",".join(b"%d" % number for number in value)
         case _:

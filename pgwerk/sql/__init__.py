@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control")
 PINNED = ("exchange", "ending", "maintenance")
-# Nothing that frames a transaction matters to these: they read no rows and wait for nobody.
+# Nothing that frames a transaction matters to these: they read no rows of jobs and wait for nobody.
 BARE = ("enqueue_one", "enqueue_now")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)

@@ -46,10 +46,11 @@ readied as (
 select
     array_agg(id) as ids,
     statement_timestamp() as enqueued_at,
-    -- the server sends the same words once, however often they are said in a transaction
-    case when :always::boolean or exists (select from pgwerk.idle)
-        then count(pg_notify(:channel, 'ready ' || queue))
-    end as calls
+    -- the server sends the same words once, however often they are said in a transaction; an aggregate around the case,
+    -- as one inside it would be computed all the same
+    count(case when :always::boolean or exists (select from pgwerk.idle)
+        then pg_notify(:channel, 'ready ' || queue)
+    end) as calls
 from inserted;
 
 -- name: enqueue

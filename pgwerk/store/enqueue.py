@@ -36,12 +36,12 @@ class EnqueueStore(Catalogue):
     def enqueue(self, specs: Sequence[Spec], *, always_notify: bool) -> Call[Inserted]:
         values = {"channel": self.channel, "always": always_notify}
         if any(not NEEDS_MORE.isdisjoint(spec.columns) for spec in specs):
-            return self._call("enqueue", partial(_inserted, specs), specs=partial(_listed, specs), **values)
+            return self._call("enqueue", partial(_inserted, specs), specs=_listed(specs), **values)
         read = partial(_inserted_now, specs)
         if len(specs) == 1 and specs[0].columns.keys() <= self._said_plainly:
             options = {**dict.fromkeys(self._said_plainly), **specs[0].columns}
             return self._call("enqueue_one", read, **options, payload=specs[0].text, **values)
-        return self._call("enqueue_now", read, runs=partial(_in_runs, specs), **values)
+        return self._call("enqueue_now", read, runs=_in_runs(specs), **values)
 
     @cached_property
     def _said_plainly(self) -> frozenset[str]:

@@ -34,7 +34,9 @@ _TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose wor
 @dataclass(slots=True)
 class Running:
     row: Claimed
-    work: Work
+    subject: Row | None
+    """Of a callback: the job whose end it is told of."""
+
     claim_no: int
     claimed_at: float
     task: asyncio.Task[None] | None = None
@@ -111,13 +113,13 @@ class Attempts:
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         if not self._is_known(row, claim_no):
-            self._ahead[row.job_id] = Running(row, Work(row, self._worker_id, subject), claim_no, time.monotonic())
+            self._ahead[row.job_id] = Running(row, subject, claim_no, time.monotonic())
             self._launch()
 
     def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         """It was claimed when the worker was told to stop."""
         if not self._is_known(row, claim_no):
-            running = Running(row, Work(row, self._worker_id, subject), claim_no, 0)
+            running = Running(row, subject, claim_no, 0)
             self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED)))
 
     def _is_known(self, row: Claimed, claim_no: int) -> bool:
@@ -127,7 +129,7 @@ class Attempts:
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
         if known is None:
             return False
-        known.row, known.work, known.claim_no = row, known.work._replace(row=row), claim_no
+        known.row, known.claim_no = row, claim_no
         return True
 
     def _launch(self) -> None:
@@ -149,7 +151,7 @@ class Attempts:
         """Cancels what runs; it goes back to the queue without using up the attempt."""
         self.hand_back()
         for running in self._running.values():
-            _end_from_outside(running, Verdict.INTERRUPTED)
+            self._end_from_outside(running, Verdict.INTERRUPTED)
 
     def abandon(self) -> None:
         """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
@@ -165,13 +167,13 @@ class Attempts:
             self._outcomes.append(outcome._replace(expired=True))  # as with one that expired, no attempt has started
             self._on_end()
         for job_id in self._running.keys() & set(ids):
-            _end_from_outside(self._running[job_id], Verdict.ABORTED)
+            self._end_from_outside(self._running[job_id], Verdict.ABORTED)
 
     def lose(self, job_id: int, claim_no: int) -> None:
         """The attempt was taken from us: it ends, and nothing of it is stored."""
         running = self._running.get(job_id)
         if running is not None and running.claim_no == claim_no:
-            _end_from_outside(running, Verdict.LOST)
+            self._end_from_outside(running, Verdict.LOST)
 
     def due_signs(self) -> list[Sign]:
         """Signs of life to be given now; the next ones are due a heartbeat later."""
@@ -195,6 +197,20 @@ class Attempts:
                 outcome._replace(status=decision.status, delay=decision.delay, result=None, error=words)
             )
 
+    def _end_from_outside(self, running: Running, verdict: Verdict) -> None:
+        """It is cancelled once: how it cleans up is not cut short by being told again. The graver reason stands."""
+        is_told = running.verdict is not None
+        if running.verdict is None or _GRAVITY.index(verdict) > _GRAVITY.index(running.verdict):
+            running.verdict = verdict
+        if running.task is not None and not is_told:
+            running.task.add_done_callback(partial(self._end_unbegun, running))
+            running.task.cancel()
+
+    def _end_unbegun(self, running: Running, _: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step takes none."""
+        if running.verdict is not None and self._running.get(running.row.job_id) is running:
+            self._end(running, _told_to_end(running.verdict))
+
     async def _run(self, running: Running) -> None:
         if running.row.is_expired:
             end = End(Verdict.EXPIRED, error=expired(running.row.ttl))
@@ -217,7 +233,7 @@ class Attempts:
         self._on_end()
 
     async def _perform_with_hooks(self, running: Running) -> End:
-        context = context_of(running.work, self._worker.app, self._worker, partial(self._touch, running))
+        context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
         try:
             await self._hooks.starts(context)
         except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began
@@ -235,13 +251,16 @@ class Attempts:
         enter_job(running.row)
         try:
             touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
-            return End(Verdict.RETURNED, await self._executor.run(running.work, touch, on_stuck))
+            return End(Verdict.RETURNED, await self._executor.run(self._work(running), touch, on_stuck))
         except Reported as report:
             return _end_of(running, report.text, report.error)
         except _TELLS_ALL as error:
             return _end_of(running, str(error), error)
         except BaseException as error:  # noqa: BLE001 - an attempt's error, whatever it is
             return _end_of(running, described(error), error)
+
+    def _work(self, running: Running) -> Work:
+        return Work(running.row, self._worker_id, running.subject)
 
     def _touch(self, running: Running) -> None:
         """Called by a handler, from whatever thread it is in."""
@@ -274,15 +293,6 @@ class Attempts:
         self._stuck -= 1
         self._launch()
         self._on_end()
-
-
-def _end_from_outside(running: Running, verdict: Verdict) -> None:
-    """It is cancelled once: how it cleans up is not cut short by being told again. The graver reason stands."""
-    is_told = running.verdict is not None
-    if running.verdict is None or _GRAVITY.index(verdict) > _GRAVITY.index(running.verdict):
-        running.verdict = verdict
-    if running.task is not None and not is_told:
-        running.task.cancel()
 
 
 def _end_of(running: Running, text: str, error: BaseException) -> End:

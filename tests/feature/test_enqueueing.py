@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
@@ -18,17 +21,19 @@ from pgwerk import (
     EnqueueParams,
     ExecutionStatus,
     InvalidOption,
+    InvalidType,
     Job,
     JobError,
     JobNotFound,
     JobStatus,
     JSONSerializer,
+    NotSerializable,
     Retry,
     Werk,
     WerkConfig,
 )
 from pgwerk.db import Database
-from pgwerk.inserter import Inserter
+from pgwerk.inserter import BULK, Inserter
 from pgwerk.maintenance import Maintenance
 from pgwerk.store.control import ControlStore
 from pgwerk.wire import Session
@@ -101,8 +106,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     converse = Session.converse
 
     async def noted(self: Session, *transactions: Any) -> Any:
-        conversations.append([call.statement.name for calls in transactions for call in calls])
-        return await converse(self, *transactions)
+        said = [[call() if isinstance(call, partial) else call for call in calls] for calls in transactions]
+        conversations.append([call.statement.name for calls in said for call in calls])
+        return await converse(self, *said)
 
     monkeypatch.setattr(Session, "converse", noted)
     return conversations
@@ -482,6 +488,91 @@ async def test_a_bulk_is_all_or_nothing(app: Werk, query: Query) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
         await app.enqueue_many(specs)
     assert query("select (select count(*) from job), (select count(*) from ready)") == [(0, 0)]
+
+
+@pytest.mark.parametrize("place", [0, 999, 1000, 2999])
+@pytest.mark.parametrize("is_pooled", [False, True])
+async def test_a_bulk_with_one_that_is_refused_leaves_nothing(
+    app: Werk, dsn: str, query: Query, place: int, is_pooled: bool
+) -> None:
+    """Also where those before it are on their way when it is looked at; a pool goes on."""
+    params = [EnqueueParams(handlers.echo, [n]) for n in range(3000)]
+    params[place] = EnqueueParams(handlers.echo, [object()])
+    async with AsyncConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool:
+        some = Werk(pool=pool, schema=app.database.schema) if is_pooled else app
+        await some.connect()
+        with pytest.raises(NotSerializable, match="positional argument 1"):
+            await some.enqueue_many(params)
+        assert query("select (select count(*) from job), (select count(*) from ready)") == [(0, 0)]
+        assert len(await some.enqueue_many([*params[:place], *params[place + 1 :]])) == 2999
+    assert query("select min(payload #>> '{args,0}'), count(*) from job") == [("0" if place else "1", 2999)]
+
+
+async def test_a_large_bulk_on_an_autocommit_connection_is_all_or_nothing(app: Werk, dsn: str, query: Query) -> None:
+    query("alter table job add check (priority <> 13)")
+    params = [EnqueueParams("somewhere.job", priority=13 if n == BULK else 0) for n in range(BULK + 1)]
+    async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await app.enqueue_many(params, _conn=conn)
+        assert conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert query("select count(*) from job") == [(0,)]
+
+
+class Mail(str, enum.Enum):  # noqa: UP042 - as code before 3.11 has them
+    QUEUE = "mail"
+
+
+class Level(int, enum.Enum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize("several", [1, 2])
+async def test_an_enum_is_its_value_alone_and_among_others(app: Werk, query: Query, several: int) -> None:
+    params = EnqueueParams("m.f", queue=Mail.QUEUE, group=Mail.QUEUE, priority=Level.HIGH, retry=Level.HIGH)
+    await app.enqueue_many([params] * several)
+    assert query("select distinct queue, group_key, priority, max_attempts from job") == [("mail", "mail", 3, 3)]
+    assert query("select distinct queue, group_key, priority from ready") == [("mail", "mail", 3)]
+
+
+async def test_nobody_is_notified_where_nobody_is_idle(app: Werk, dsn: str, query: Query) -> None:
+    """The commit of a transaction that notifies takes a lock of the whole server."""
+    async with await AsyncConnection.connect(dsn, autocommit=True) as ear:
+        await ear.execute(f'listen "{app.database.schema}"')
+        for several in (1, 2, 2000):
+            await app.enqueue_many([EnqueueParams("m.f")] * several)
+        query("insert into idle values (1)")
+        await app.enqueue_many([EnqueueParams("m.f", queue="last")] * 2)
+        heard = [each.payload async for each in ear.notifies(timeout=DEADLINE, stop_after=1)]
+    assert heard == ["ready last"]
+
+
+class Worded:
+    """A serializer that takes JSON text to be str."""
+
+    def dumps(self, value: Any) -> bytes:
+        return cast("bytes", json.dumps(value))
+
+    def loads(self, text: str | bytes) -> Any:
+        return json.loads(text)
+
+
+async def test_a_serializer_that_gives_no_bytes_is_told(dsn: str, app: Werk, query: Query) -> None:
+    other = Werk(dsn, schema=app.database.schema, serializer=Worded())
+    with pytest.raises(InvalidType, match="a serializer's dumps gives bytes, got str"):
+        await other.enqueue("m.f")
+    assert query("select count(*) from job") == [(0,)]
+
+
+async def test_a_bulk_keeps_its_order_over_its_pages(app: Werk, query: Query) -> None:
+    """Jobs that are alike and jobs that are not, in whatever turns."""
+    params = [EnqueueParams(handlers.echo, [n], group=f"g{n % 7}" if n % 3 else None) for n in range(2500)]
+    jobs = await app.enqueue_many(params)
+    assert [job.payload["args"] for job in jobs if job and job.payload] == [[n] for n in range(2500)]
+    assert [job.id for job in jobs if job] == sorted(job.id for job in jobs if job)
+    written = query(
+        "select (payload #>> '{args,0}')::int, j.group_key from job j join ready on job_id = id order by seq"
+    )
+    assert written == [(n, f"g{n % 7}" if n % 3 else None) for n in range(2500)]
 
 
 async def test_two_bulks_with_the_same_keys_turned_round_do_not_deadlock(app: Werk) -> None:

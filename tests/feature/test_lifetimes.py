@@ -6,6 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, WerkConfig
@@ -153,6 +154,38 @@ async def test_retention_comes_in_batches_and_reaches_everything(app: Werk, quer
     """)
     await app.sweep()
     assert query("select count(*) from job") == [(0,)]
+
+
+async def test_retention_goes_on_beside_what_somebody_has_in_hand(app: Werk, dsn: str, query: Any) -> None:
+    query(f"""
+        with j as (
+            insert into job (function, payload, queue, priority, max_attempts)
+            select 'm.f', '{{}}', 'q', 0, 1 from generate_series(1, {MOST_FORGOTTEN * BATCH}) returning id)
+        insert into finished (job_id, status, attempt, started_at, finished_at)
+        select id, 'complete', 1, now(), now() - interval '8 days' from j
+    """)
+    with psycopg.connect(dsn) as other:
+        other.execute(f'select from "{app.database.schema}".finished order by job_id limit 1 for update')
+        assert await Maintenance(app.database, WerkConfig()).tick(), "one that is locked does not mean that all is done"
+
+
+async def test_what_could_not_be_forgotten_is_found_again(
+    app: Werk, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody needed it when the search went past it."""
+    needed, other = await asked(app, handlers.noop), await asked(app, handlers.noop)
+    await drain(app)
+    query(OLD)
+    query("update finished set finished_at = finished_at + interval '1 hour' where job_id = %s", other.id)
+    query("insert into waiter (job_id, until) values (%s, now() + interval '1 hour')", needed.id)
+    maintenance = Maintenance(app.database, WerkConfig())
+    await maintenance.tick()
+    query("delete from waiter")
+    await maintenance.tick()
+    assert query("select job_id from finished") == [(needed.id,)]
+    monkeypatch.setattr("pgwerk.maintenance.FULL_LOOK", 0.0)
+    await maintenance.tick()
+    assert query("select count(*) from finished") == [(0,)]
 
 
 async def test_retention_that_is_behind_goes_on_at_once(app: Werk, query: Any) -> None:

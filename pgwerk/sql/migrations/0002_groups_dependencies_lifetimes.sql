@@ -3,21 +3,21 @@
 -- Groups, dependencies, repeats, callbacks, lifetimes, heartbeats. A worker of version 1 would run a group's jobs side
 -- by side and forget what follows a job, so it must not work on this schema.
 
-create domain pgwerk.failure_mode as text check (value = 'delete');
-create domain pgwerk.callback as jsonb check (value ->> 'function' <> '');
-create domain pgwerk.runs as integer check (value >= 0);
+create domain pgwerk.job_failure_mode as text check (value = 'delete');
+create domain pgwerk.job_call as jsonb check (value ->> 'function' <> '');
+create domain pgwerk.job_runs as integer check (value >= 0);
 
 alter table pgwerk.job
-    add group_key        pgwerk.label,
-    add heartbeat_secs   pgwerk.time_limit,
-    add result_ttl       pgwerk.seconds,       -- that the row stays after completing; null: as the app says
-    add failure_ttl      pgwerk.seconds,       -- … after failing or being aborted
-    add failure_mode     pgwerk.failure_mode,  -- null: hold
-    add on_success       pgwerk.callback,      -- {"function": …, "timeout": …}
-    add on_failure       pgwerk.callback,
-    add on_stopped       pgwerk.callback,
-    add repeat_remaining pgwerk.runs,          -- that still follow this one
-    add repeat_intervals pgwerk.intervals,     -- seconds before each of them, the last one repeats
+    add group_key        pgwerk.job_label,
+    add heartbeat_secs   pgwerk.job_time_limit,
+    add result_ttl       pgwerk.job_seconds,       -- that the row stays after completing; null: as the app says
+    add failure_ttl      pgwerk.job_seconds,       -- … after failing or being aborted
+    add failure_mode     pgwerk.job_failure_mode,  -- null: hold
+    add on_success       pgwerk.job_call,      -- {"function": …, "timeout": …}
+    add on_failure       pgwerk.job_call,
+    add on_stopped       pgwerk.job_call,
+    add repeat_remaining pgwerk.job_runs,          -- that still follow this one
+    add repeat_intervals pgwerk.job_intervals,     -- seconds before each of them, the last one repeats
     add callback_of      bigint,               -- the job whose end this one is told of
     add attempts_before  integer not null default 0,  -- used up when it was last requeued
     add schedule_name    text,                 -- of the schedule that enqueued it
