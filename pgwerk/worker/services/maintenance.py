@@ -13,7 +13,7 @@ from pgwerk.errors import ServerUnreachable
 if TYPE_CHECKING:
     from pgwerk.maintenance import Maintenance
 
-SHORTEST = 0.2  # seconds between two rounds, however often they are asked for
+SHORTEST = 0.2  # seconds between two rounds, however often they are asked for, unless one has left work undone
 
 
 class Rounds:
@@ -28,14 +28,18 @@ class Rounds:
     async def run(self) -> None:
         while True:
             self._nudged.clear()
-            try:
-                if await self._maintenance.tick():
-                    self.nudge()
-            except ServerUnreachable:
-                pass  # the worker's own conversation tells of the outage
-            except Exception as error:  # noqa: BLE001 - a round that fails must not be the last
-                events.emit(events.DutyFailed("maintenance", events.one_line(error)))
-            await asyncio.sleep(SHORTEST)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval * random.uniform(0.8, 1.2)):  # noqa: S311
-                    await self._nudged.wait()
+            if not await self._has_more():
+                await asyncio.sleep(SHORTEST)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval * random.uniform(0.8, 1.2)):  # noqa: S311
+                        await self._nudged.wait()
+
+    async def _has_more(self) -> bool:
+        """After a round; one that failed must not be the last."""
+        try:
+            return await self._maintenance.tick()
+        except ServerUnreachable:
+            pass  # the worker's own conversation tells of the outage
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and tried again
+            events.emit(events.DutyFailed("maintenance", events.one_line(error)))
+        return False
