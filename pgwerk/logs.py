@@ -6,7 +6,7 @@ import json
 import logging
 from contextvars import ContextVar
 from logging import ERROR, INFO, WARNING
-from typing import Protocol, TextIO
+from typing import NamedTuple, TextIO
 
 from pgwerk import events
 from pgwerk.errors import InvalidOption
@@ -60,25 +60,18 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
 }
 
 
-class Claimed(Protocol):
-    """As much of a claimed job as its log lines carry."""
-
-    @property
-    def job_id(self) -> int: ...
-
-    @property
-    def function(self) -> str | None: ...
-
-    @property
-    def attempt(self) -> int: ...
+class _Job(NamedTuple):
+    id: int
+    function: str
+    attempt: int
 
 
-_job: ContextVar[tuple[int, str, int] | None] = ContextVar("job", default=None)
+_job: ContextVar[_Job | None] = ContextVar("job", default=None)
 
 
-def enter_job(job: Claimed) -> None:
+def enter_job(job_id: int, function: str, attempt: int) -> None:
     """Whatever is logged from here on, in this task or thread and those that it starts, carries the job."""
-    _job.set((job.job_id, str(job.function), job.attempt))
+    _job.set(_Job(job_id, function, attempt))
 
 
 def configure_logging(level: str = "info", format: str = "text") -> None:  # noqa: A002 - the name that users write
@@ -101,7 +94,7 @@ class _Text(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
         job = _job.get()
         line = super().formatMessage(record)
-        return line if job is None else "{} [job {} {} attempt {}]".format(line, *job)
+        return line if job is None else f"{line} [job {job.id} {job.function} attempt {job.attempt}]"
 
 
 class _Json(logging.Formatter):
@@ -112,7 +105,7 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
         }  # fmt: skip
         if job is not None:
-            line |= zip(("job_id", "function", "attempt"), job, strict=True)
+            line |= {"job_id": job.id, "function": job.function, "attempt": job.attempt}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

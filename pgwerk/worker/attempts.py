@@ -248,7 +248,7 @@ class Attempts:
 
     async def _perform(self, running: Running) -> End:
         """Whatever a handler throws, also at the event loop, ends this attempt alone."""
-        enter_job(running.row)
+        enter_job(running.row.job_id, str(running.row.function), running.row.attempt)
         try:
             touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
             return End(Verdict.RETURNED, await self._executor.run(self._work(running), touch, on_stuck))

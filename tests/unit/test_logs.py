@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,13 +15,6 @@ from pgwerk.logs import enter_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class Claimed(NamedTuple):
-    job_id: int
-    function: str
-    attempt: int
-
 
 shop = logging.getLogger("shop")
 
@@ -39,7 +32,7 @@ async def test_a_line_of_a_job_says_so(capsys: pytest.CaptureFixture[str]) -> No
     configure_logging("info")
 
     async def attempt(job_id: int) -> None:
-        enter_job(Claimed(job_id, "shop.send", 2))
+        enter_job(job_id, "shop.send", 2)
         await asyncio.sleep(0)
         shop.info("sent")
         thread = threading.Thread(target=shop.info, args=("in a thread of its own",))
@@ -57,7 +50,7 @@ async def test_a_line_of_a_job_says_so(capsys: pytest.CaptureFixture[str]) -> No
 
 async def test_json_lines_hold_it_as_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug", "json")
-    enter_job(Claimed(7, "shop.send", 1))
+    enter_job(7, "shop.send", 1)
     shop.error("not sent to %s", "ann", exc_info=ValueError("no paper"))
     line = json.loads(capsys.readouterr().err)
     assert line["error"].endswith("ValueError: no paper")

@@ -84,7 +84,7 @@ class Server:
             self._channel.send(*((NOTHING,) if result is None else (RESULT, result)))
 
     def _perform(self, work: Work, identity: Identity) -> bytes | None:
-        enter_job(work.row)
+        enter_job(work.row.job_id, str(work.row.function), work.row.attempt)
         _, call = call_of(work, self._app, identity, self._touch)
         result = call()
         if asyncio.iscoroutine(result):
