@@ -136,11 +136,11 @@ def test_what_is_there_once_is_not_taken_twice(table: str, rule: str, insert: An
     assert refused.value.diag.constraint_name == rule
 
 
-def test_a_job_stands_in_the_queue_only_once(insert: Any) -> None:
-    insert("ready", VALID["ready"])
+def test_a_job_comes_back_to_the_queue_only_once(insert: Any) -> None:
+    insert("ready", VALID["ready"] | {"seq": -2})
     with pytest.raises(psycopg.errors.UniqueViolation) as refused:
-        insert("ready", VALID["ready"] | {"seq": 2})
-    assert refused.value.diag.constraint_name == "ready_job"
+        insert("ready", VALID["ready"] | {"seq": -1})
+    assert refused.value.diag.constraint_name == "ready_moved"
 
 
 def test_a_group_has_one_active_job(insert: Any) -> None:
