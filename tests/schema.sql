@@ -120,6 +120,7 @@ create table job (
 ;
 CREATE INDEX job_callback ON job USING btree (callback_of) WHERE (callback_of IS NOT NULL);
 CREATE UNIQUE INDEX job_key ON job USING btree (key) WHERE (key IS NOT NULL);
+CREATE INDEX job_schedule ON job USING btree (schedule_name, id) WHERE (schedule_name IS NOT NULL);
 
 create table migration (
     version integer not null,
@@ -147,6 +148,32 @@ CREATE INDEX ready_group ON ready USING btree (group_key, queue, priority DESC, 
 CREATE UNIQUE INDEX ready_moved ON ready USING btree (job_id) WHERE (seq <> job_id);
 CREATE UNIQUE INDEX ready_scan ON ready USING btree (queue, priority, seq);
 alter table ready replica identity using index ready_scan;
+
+create table schedule (
+    name schedule_name collate "C" not null,
+    owner job_label collate "C",
+    function job_function not null,
+    payload jsonb not null,
+    options job_meta not null,
+    cron text,
+    interval_secs double precision,
+    tz text not null,
+    missed text not null,
+    overlap text not null,
+    jitter_secs job_seconds not null,
+    is_paused boolean not null default false,
+    next_run_at timestamp with time zone,
+    last_run_at timestamp with time zone,
+    created_at timestamp with time zone not null default clock(),
+    updated_at timestamp with time zone not null default clock(),
+    constraint schedule_check CHECK ((cron IS NULL) <> (interval_secs IS NULL)),
+    constraint schedule_interval_secs_check CHECK (interval_secs >= 1::double precision),
+    constraint schedule_missed_check CHECK (missed = ANY (ARRAY['latest'::text, 'all'::text, 'skip'::text])),
+    constraint schedule_overlap_check CHECK (overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text])),
+    constraint schedule_pkey PRIMARY KEY (name)
+)
+with (fillfactor=50, vacuum_truncate=off);
+CREATE INDEX schedule_next ON schedule USING btree (next_run_at) WHERE (NOT is_paused);
 
 create table scheduled (
     job_id bigint not null,
@@ -209,6 +236,13 @@ create table worker (
 )
 with (fillfactor=50, vacuum_truncate=off);
 
+CREATE OR REPLACE FUNCTION clock()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+RETURN statement_timestamp()
+;
+
 CREATE OR REPLACE FUNCTION front_seq()
  RETURNS bigint
  LANGUAGE sql
@@ -241,6 +275,8 @@ create domain job_runs as integer constraint job_runs_check CHECK ((VALUE >= 0))
 create domain job_seconds as double precision constraint job_seconds_check CHECK ((VALUE >= (0)::double precision));
 
 create domain job_time_limit as double precision constraint job_time_limit_check CHECK ((VALUE > (0)::double precision));
+
+create domain schedule_name as text collate "C" constraint schedule_name_check CHECK (((char_length(VALUE) >= 1) AND (char_length(VALUE) <= 200)));
 
 create sequence return_seq as bigint;
 

@@ -73,11 +73,12 @@ with spec as materialized (
         heartbeat_secs double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
         failure_mode text, on_success jsonb, on_failure jsonb, on_stopped jsonb, repeat_remaining integer,
         repeat_intervals double precision[], depends_on json, delay double precision, at timestamptz,
-        waited double precision
+        waited double precision, schedule_name text
     )) with ordinality as s (
         function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, place)
+        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, schedule_name,
+        place)
     where pg_current_xact_id() is not null
 ),
 -- A dependency is a job that is there, or another one of this call; of that, whoever holds its key.
@@ -95,11 +96,11 @@ inserted as (
     insert into pgwerk.job (
         id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, scheduled_at)
+        repeat_remaining, repeat_intervals, scheduled_at, schedule_name)
     select
         id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, due
+        repeat_remaining, repeat_intervals, due, schedule_name
     from spec
     where not exists (select from edge where is_unknown)
     order by key, place
