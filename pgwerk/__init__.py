@@ -26,6 +26,7 @@ from pgwerk.errors import (
     ServerUnreachable,
     WerkError,
 )
+from pgwerk.explaining import Explanation
 from pgwerk.job import ExecutionStatus, Job, JobExecution, JobStatus
 from pgwerk.logs import configure_logging
 from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
@@ -45,6 +46,7 @@ __all__ = [
     "DequeueStrategy",
     "EnqueueParams",
     "ExecutionStatus",
+    "Explanation",
     "FailureMode",
     "ForkWorker",
     "HandlerNotFound",

@@ -50,7 +50,7 @@ class Control:
         async with self._session() as session:
             rows = await session.run(self._control.get_jobs([number]))
         if not rows:
-            raise JobNotFound(f"there is no job {number}; it was never committed, or it was deleted")
+            raise not_found(number)
         return Job.from_row(rows[0], self.serializer)
 
     async def list_jobs(
@@ -229,6 +229,10 @@ class Control:
 
     def _session(self) -> AbstractAsyncContextManager[Session]:
         return self.database.session()
+
+
+def not_found(number: int) -> JobNotFound:
+    return JobNotFound(f"there is no job {number}; it was never committed, or it was deleted")
 
 
 def number_of(job: Job | int | str | None) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
-from pgwerk.control import Control
+from pgwerk.control import Control, not_found, number_of
+from pgwerk.explaining import Explanation, explained
 from pgwerk.store.control import ControlStore
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ class ServerInfo:
 
 
 class Overview(Control):
+    async def explain_job(self, job: Job | int | str) -> Explanation:
+        """Why it does not run, where it runs, or how it ended. Raises `JobNotFound`."""
+        number = number_of(job)
+        async with self._session() as session:
+            rows = await session.run(self._control.why(number))
+        if not rows:
+            raise not_found(number)
+        return explained(rows[0], self.serializer)
+
     async def list_workers(self) -> list[WorkerInfo]:
         async with self._session() as session:
             rows = await session.run(self._control.list_workers(None))

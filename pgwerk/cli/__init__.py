@@ -7,10 +7,14 @@ from typing import IO, Any
 import click
 
 from pgwerk.cli.demo import demo
+from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
 from pgwerk.cli.schedules import schedules
+from pgwerk.cli.steering import abort, cancel, delete, purge, retry
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
+
+INTERRUPTED = 130  # as shells have it
 
 
 class _Failure(click.ClickException):
@@ -26,6 +30,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except WerkError as error:
             raise _Failure(str(error)) from error
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +40,21 @@ def commands() -> None:
     """A job queue on the Postgres you already have."""
 
 
-for command in (worker, schedules, migrate, demo):
+for command in (
+    worker,
+    enqueue,
+    jobs,
+    job,
+    why,
+    retry,
+    cancel,
+    abort,
+    delete,
+    purge,
+    schedules,
+    migrate,
+    demo,
+):
     commands.add_command(command)
 
 

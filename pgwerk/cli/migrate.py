@@ -16,7 +16,10 @@ from pgwerk.cli.settings import configure, setting_options
 @setting_options("dsn", "schema")
 @click.option("--plan", is_flag=True, help="print the SQL that would run, and change nothing")
 def migrate(app: str | None, *, plan: bool, **settings: Any) -> None:
-    """Bring the schema of a database up to date: that of an app, like tasks:app, or the one at --dsn."""
+    """Bring the schema up to date.
+
+    That of an app, like tasks:app, or the one at --dsn.
+    """
     found = find_app(app) if app else Werk()
     configure(found, settings)
     for line in asyncio.run(_migrate(found, plan=plan)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from pgwerk.errors import MissingExtra
+from pgwerk.errors import InvalidOption, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +19,36 @@ if TYPE_CHECKING:
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
 
 
+def say_json(value: object) -> None:
+    click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
+
+
+def arguments_of(text: str) -> dict[str, Any]:
+    """Of a handler, as the command line says them: `args` or `kwargs`."""
+    try:
+        value = orjson.loads(text)
+    except ValueError as error:
+        raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}: {error}") from error
+    match value:
+        case dict():
+            return {"kwargs": value}
+        case list():
+            return {"args": value}
+        case _:
+            raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
+
+
+def show_fields(row: Mapping[str, Any]) -> None:
+    """One thing, a line a field."""
+    width = max(map(len, row))
+    for name, value in row.items():
+        click.echo(f"{name:<{width}}  {_words(value)}")
+
+
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None:
     """`none` is what there is to say where there are no rows."""
     if as_json:
-        click.echo(orjson.dumps(rows, default=str, option=orjson.OPT_INDENT_2))
+        say_json(rows)
     elif not rows:
         click.echo(none)
     elif sys.stdout.isatty():

@@ -5,12 +5,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from pgwerk.cli.output import as_json, show
+from pgwerk.cli.output import arguments_of, as_json, show
 from pgwerk.cli.target import on_app
 from pgwerk.cron import Cron, ticks
-from pgwerk.errors import InvalidOption, ScheduleNotFound
+from pgwerk.errors import ScheduleNotFound
 from pgwerk.schedule import Missed, Overlap
 
 if TYPE_CHECKING:
@@ -65,23 +64,12 @@ def _row(schedule: Schedule) -> dict[str, Any]:
 @click.option("--overlap", type=click.Choice([*map(str, Overlap)]), default=str(Overlap.Allow), show_default=True)
 @on_app
 async def create(app: Werk, function: str, kwargs: str, **said: Any) -> None:
-    """Make a schedule; the arguments are a JSON object (by name) or list (by place)."""
-    made = await app.create_schedule(function, **said, **_arguments(kwargs))
+    """Make a schedule.
+
+    The arguments are a JSON object (by name) or list (by place).
+    """
+    made = await app.create_schedule(function, **said, **arguments_of(kwargs))
     click.echo(f"made {made.name}; its first job is due at {made.next_run_at:%Y-%m-%d %H:%M:%S %Z}")
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except ValueError as error:
-        raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}: {error}") from error
-    match value:
-        case dict():
-            return {"kwargs": value}
-        case list():
-            return {"args": value}
-        case _:
-            raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
 
 
 @schedules.command()

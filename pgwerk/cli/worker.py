@@ -24,11 +24,12 @@ from pgwerk.worker.worker import worker_of
 @click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
 @setting_options()
 def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: Any) -> None:
-    """Run the jobs of an app, like tasks:app, until SIGTERM or Ctrl-C.
+    """Run the jobs of an app.
 
-    Then running jobs get --shutdown-timeout to end; what has not ended by then goes back to
-    the queue. A second signal cuts that short. Modules in the current folder can be imported.
-    What is not given here is as the app says, else as the environment says, else the default.
+    An app is named like tasks:app, and found from the current folder too. The worker runs until
+    SIGTERM or Ctrl-C. Then running jobs get --shutdown-timeout to end; what has not ended by then
+    goes back to the queue. A second signal cuts that short. What is not given here is as the app
+    says, else as the environment says, else the default.
     """
     leave_on_signals()
     found = find_app(app)

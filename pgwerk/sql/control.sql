@@ -258,3 +258,62 @@ truncate
 vacuum (analyze)
     pgwerk.job, pgwerk.ready, pgwerk.blocked, pgwerk.scheduled, pgwerk.waiting, pgwerk.dependency, pgwerk.active,
     pgwerk.attempt, pgwerk.finished, pgwerk.waiter, pgwerk.worker, pgwerk.idle;
+
+-- name: why
+-- What keeps a job from running, or runs it: what it waits for, who stands in its way, who could take it, and how many
+-- come before it (at most 10,001 are counted).
+select
+    j.*,
+    own.name as worker_name,
+    unmet.jobs as unmet,
+    rival.id as rival_id, rival.function as rival_function, rival.status as rival_status,
+    rival.started_at as rival_started_at, holder.name as rival_worker,
+    (select count(*) from pgwerk.worker w where w.state = 'alive' and j.queue = any (w.queues)) as workers,
+    ahead.jobs as ahead,
+    pace.jobs as ended_in_a_minute
+from pgwerk.jobs j
+left join pgwerk.worker own on own.id = j.worker_id
+left join lateral (
+    select jsonb_agg(jsonb_build_object('id', o.id, 'function', o.function, 'status', o.status) order by o.id) as jobs
+    from pgwerk.dependency d
+    cross join lateral (select * from pgwerk.jobs where id = d.on_id offset 0) o
+    where d.job_id = j.id and not d.is_met
+) unmet on j.status = 'waiting'
+left join lateral (
+    select job_id from (
+        (select job_id, 1 as place from pgwerk.active where group_key = j.group_key)
+        union all
+        (
+            select job_id, 2 from pgwerk.ready
+            where group_key = j.group_key and queue = j.queue order by priority desc, job_id limit 1
+        )
+        union all
+        (
+            select job_id, 3 from pgwerk.blocked
+            where group_key = j.group_key and queue = j.queue order by priority desc, +job_id limit 1
+        )
+    ) r
+    where job_id <> j.id order by place limit 1
+) in_the_way on j.is_blocked
+left join lateral (select * from pgwerk.jobs where id = in_the_way.job_id offset 0) rival on true
+left join pgwerk.worker holder on holder.id = rival.worker_id
+left join lateral (
+    select r.priority, r.seq from pgwerk.ready r where r.ctid = pgwerk.place_of(j.id)
+) place on j.status = 'queued'
+left join lateral (
+    select count(*) as jobs from (
+        select from pgwerk.ready r
+        where r.queue = j.queue and (r.priority > place.priority or (r.priority = place.priority and r.seq < place.seq))
+        limit 10001
+    ) r
+) ahead on place.seq is not null
+left join lateral (
+    select count(*) filter (where recent.queue = j.queue) as jobs
+    from (
+        select b.queue from pgwerk.finished f
+        cross join lateral (select queue from pgwerk.job where id = f.job_id offset 0) b
+        where f.status = 'complete' and f.finished_at > now() - interval '1 minute'
+        order by f.finished_at desc limit 10001
+    ) recent
+) pace on place.seq is not null
+where j.id = :job_id::bigint;

@@ -14,6 +14,9 @@ class ControlStore(Catalogue):
     def get_jobs(self, ids: Sequence[int]) -> Call[list[Row]]:
         return self._call("get_jobs", every, ids=list(ids))
 
+    def why(self, job_id: int) -> Call[list[Row]]:
+        return self._call("why", every, job_id=job_id)
+
     def list_jobs(self, **values: Any) -> Call[list[Row]]:
         return self._call("list_jobs", every, **values)
 

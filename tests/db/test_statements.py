@@ -191,6 +191,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield exchange.look([Gap("default", 0, 1)])
     yield exchange.outlook(0)
     yield exchange.orphans(1, 1, [1])
+    yield control.why(1)
     yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
     yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
     yield from (control.touch(1), control.let_go([1]), control.ended_before("failed", 1, 1))

@@ -11,59 +11,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.workplace import ROOT
+from tests.shell import CLEAN, UNNAMED, Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    Werk = Callable[..., subprocess.CompletedProcess[str]]
-
-UNNAMED = {"LANG": "C.UTF-8"}  # an environment that names no app
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PGWERK_")}
 
 
 @pytest.fixture
-def werk(own_dsn: str, tmp_path: Path) -> Werk:
-    """On the database of the test, unless the environment is said to be another one."""
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pgwerk", *arguments], cwd=tmp_path, text=True, capture_output=True, timeout=60,
-            env=CLEAN | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | (environment or {"PGWERK_DSN": own_dsn}),
-        )  # fmt: skip
-
-    return run
+def shell(own_dsn: str, tmp_path: Path) -> Shell:
+    return Shell(tmp_path, own_dsn)
 
 
-def said(ran: subprocess.CompletedProcess[str]) -> str:
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout
-
-
-def refused(ran: subprocess.CompletedProcess[str]) -> str:
-    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
-    return ran.stderr
-
-
-def test_a_schedule_from_its_making_to_its_end(werk: Werk) -> None:
-    assert said(werk("schedules", "list")) == "there are no schedules\n"
-    made = said(werk("schedules", "create", "m.f", '{"a": 1}', "--cron", "@daily", "--tz", "Asia/Tokyo", "--name", "s"))
+def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
+    assert shell.says("schedules", "list") == "there are no schedules\n"
+    made = shell.says("schedules", "create", "m.f", '{"a": 1}', "--cron", "@daily", "--tz", "Asia/Tokyo", "--name", "s")
     assert made.startswith("made s; its first job is due at ")
-    assert said(werk("schedules", "pause", "s")) == "paused s\n"
-    assert said(werk("schedules", "pause", "s")) == "s was paused already\n"
-    assert said(werk("schedules", "resume", "s")).startswith("resumed s; next at ")
-    assert said(werk("schedules", "trigger", "s")) == "enqueued job 1\n"
-    (row,) = json.loads(said(werk("schedules", "list", "--json")))
+    assert shell.says("schedules", "pause", "s") == "paused s\n"
+    assert shell.says("schedules", "pause", "s") == "s was paused already\n"
+    assert shell.says("schedules", "resume", "s").startswith("resumed s; next at ")
+    assert shell.says("schedules", "trigger", "s") == "enqueued job 1\n"
+    (row,) = json.loads(shell.says("schedules", "list", "--json"))
     assert {name: row[name] for name in ("name", "when", "tz", "function", "paused", "last job")} == {
         "name": "s", "when": "@daily", "tz": "Asia/Tokyo", "function": "m.f", "paused": False, "last job": 1,
     }  # fmt: skip
-    head, line = said(werk("schedules", "list")).splitlines()
+    head, line = shell.says("schedules", "list").splitlines()
     assert head.split("\t")[:4] == ["name", "when", "tz", "function"]
     assert line.split("\t")[:4] == ["s", "@daily", "Asia/Tokyo", "m.f"]
-    assert said(werk("schedules", "delete", "s")) == "deleted s\n"
-    assert "there is no schedule 's'" in refused(werk("schedules", "delete", "s"))
-    assert "there is no schedule 's'" in refused(werk("schedules", "pause", "s"))
+    assert shell.says("schedules", "delete", "s") == "deleted s\n"
+    assert "there is no schedule 's'" in shell.refuses("schedules", "delete", "s")
+    assert "there is no schedule 's'" in shell.refuses("schedules", "pause", "s")
 
 
 @pytest.mark.parametrize(
@@ -77,18 +53,18 @@ def test_a_schedule_from_its_making_to_its_end(werk: Werk) -> None:
         (("m.f", "--interval", "0"), "interval must be from 1"),
     ],
 )
-def test_what_cannot_be_made_is_refused_in_a_sentence(werk: Werk, arguments: tuple[str, ...], words: str) -> None:
-    assert words in refused(werk("schedules", "create", *arguments))
+def test_what_cannot_be_made_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
+    assert words in shell.refuses("schedules", "create", *arguments)
 
 
-def test_a_preview_shows_the_changes_of_the_clocks(werk: Werk) -> None:
-    ran = werk("schedules", "preview", "30 2 * * *", "--tz", "Europe/Paris", "--from", "2027-03-27", "-n", "3")
-    assert said(ran).splitlines()[1:] == [
+def test_a_preview_shows_the_changes_of_the_clocks(shell: Shell) -> None:
+    ran = shell.says("schedules", "preview", "30 2 * * *", "--tz", "Europe/Paris", "--from", "2027-03-27", "-n", "3")
+    assert ran.splitlines()[1:] == [
         "2027-03-27 02:30:00+01:00\t2027-03-27 01:30:00+00:00\t",
         "2027-03-28 03:00:00+02:00\t2027-03-28 01:00:00+00:00\tclocks have gone forward by 1:00:00",
         "2027-03-29 02:30:00+02:00\t2027-03-29 00:30:00+00:00\t",
     ]
-    assert "tz must be the name of a time zone" in refused(werk("schedules", "preview", "@daily", "--tz", "Mars"))
+    assert "tz must be the name of a time zone" in shell.refuses("schedules", "preview", "@daily", "--tz", "Mars")
 
 
 @pytest.mark.parametrize("columns", [80, 160])
@@ -106,7 +82,7 @@ def test_a_terminal_gets_a_table_of_its_width(columns: int) -> None:
     assert max(len(line) for line in text.splitlines()) <= columns + len("\x1b[1m" * 10)
 
 
-def test_the_app_is_found_wherever_it_is_named(werk: Werk, own_dsn: str, tmp_path: Path) -> None:
+def test_the_app_is_found_wherever_it_is_named(shell: Shell, own_dsn: str, tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(f"from pgwerk import Werk\napp = Werk({own_dsn!r}, schema='mine')\n")
     project = tmp_path / "pyproject.toml"
     ways: list[tuple[tuple[str, ...], dict[str, str], str]] = [
@@ -120,9 +96,9 @@ def test_the_app_is_found_wherever_it_is_named(werk: Werk, own_dsn: str, tmp_pat
     ]
     for number, (arguments, environment, text) in enumerate(ways):
         project.write_text(f"[tool.pgwerk]\n{text}\n")
-        said(werk("schedules", "create", "m.f", "--cron", "@daily", "--name", str(number), *arguments, **environment))
-    assert len(json.loads(said(werk("schedules", "list", "-a", "tasks:app", "--json")))) == len(ways)
+        shell.says("schedules", "create", "m.f", "--cron", "@daily", "--name", str(number), *arguments, **environment)
+    assert len(json.loads(shell.says("schedules", "list", "-a", "tasks:app", "--json"))) == len(ways)
     project.write_text('[tool.pgwerk]\napps = "tasks:app"\n')
-    assert "got apps = 'tasks:app'" in refused(werk("schedules", "list"))
+    assert "got apps = 'tasks:app'" in shell.refuses("schedules", "list")
     project.write_text("[tool.pgwerk\n")
-    assert "cannot be read" in refused(werk("schedules", "list"))
+    assert "cannot be read" in shell.refuses("schedules", "list")

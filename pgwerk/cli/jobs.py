@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgwerk.cli.filtering import filter_options, filters_of
+from pgwerk.cli.output import arguments_of, as_json, say_json, show, show_fields
+from pgwerk.cli.target import on_app
+
+if TYPE_CHECKING:
+    from pgwerk.app import Werk
+    from pgwerk.job import Job
+
+FOR_EVER = 86400.0 * 365  # seconds
+
+job_id = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+
+
+@click.command()
+@click.argument("function", metavar="PATH.TO.FUNCTION")
+@click.argument("arguments", metavar="[JSON]", default="{}")
+@click.option("--queue", default="default", show_default=True)
+@click.option("--priority", type=int, default=0, show_default=True, help="higher runs first")
+@click.option("--delay", type=float, metavar="SECONDS", help="not before that")
+@click.option("--retry", type=int, default=1, show_default=True, help="attempts in all")
+@click.option("--timeout", type=float, metavar="SECONDS", help="of an attempt")
+@click.option("--key", help="no second job with the same")
+@click.option("--group", help="of whose jobs one runs at a time")
+@click.option("--wait", is_flag=True, help="for its end, and print the result as JSON")
+@on_app
+async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, **options: Any) -> None:
+    """Enqueue a job.
+
+    The arguments are a JSON object (by name) or list (by place).
+    """
+    given = arguments_of(arguments)
+    args, chosen = given.get("args", ()), given.get("kwargs", {})
+    chosen |= {f"_{name}": value for name, value in options.items() if value is not None}
+    if wait:
+        say_json(await app.apply(function, *args, timeout=FOR_EVER, **chosen))
+        return
+    job = await app.enqueue(function, *args, **chosen)
+    click.echo(f"enqueued job {job.id}" if job else f"nothing was done: the key {options['key']!r} is taken")
+
+
+@click.command()
+@filter_options()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--before", type=click.IntRange(min=1), metavar="ID", help="the page behind this job")
+@as_json
+@on_app
+async def jobs(app: Werk, limit: int, before: int | None, *, as_json: bool, **given: Any) -> None:
+    """The newest jobs, or the newest that the options find."""
+    found = await app.list_jobs(limit=limit, before=before, **filters_of(given))
+    rows = [asdict(job) if as_json else _line(job) for job in found]
+    show(rows, as_json=as_json, none="there are no such jobs")
+
+
+@click.command()
+@job_id
+@as_json
+@on_app
+async def job(app: Werk, job_id: int, *, as_json: bool) -> None:
+    """All about one job.
+
+    What was asked, its attempts, what it depends on, and why it is where it is.
+    """
+    explanation = await app.explain_job(job_id)
+    attempts = [asdict(each) for each in await app.get_executions(job_id)]
+    depends_on = [asdict(each) for each in await app.get_job_dependencies(job_id)]
+    found, reasons = asdict(explanation.job), explanation.reasons
+    if as_json:
+        say_json({**found, "executions": attempts, "depends_on": depends_on, "why": reasons})
+        return
+    show_fields({name: value for name, value in found.items() if value is not None} | {"why": "; ".join(reasons)})
+    for title, rows in (("attempts", attempts), ("depends on", depends_on)):
+        if rows:
+            click.echo(f"\n{title}")
+            show(rows, as_json=False, none="")
+
+
+@click.command()
+@job_id
+@as_json
+@on_app
+async def why(app: Werk, job_id: int, *, as_json: bool) -> None:
+    """Why a job does not run, where it runs, or how it ended."""
+    reasons = (await app.explain_job(job_id)).reasons
+    say_json(reasons) if as_json else click.echo("\n".join(reasons))
+
+
+def _line(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id, "status": job.status, "function": job.function, "queue": job.queue,
+        "attempts": f"{job.attempts} of {job.max_attempts}", "enqueued": job.enqueued_at, "ended": job.completed_at,
+        "error": (job.error or "").strip().rpartition("\n")[2],
+    }  # fmt: skip

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgwerk.cli.filtering import filter_options, filters_of
+from pgwerk.cli.target import on_app
+from pgwerk.errors import InvalidOption
+from pgwerk.job import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from pgwerk.app import Werk
+    from pgwerk.filters import Filters
+
+    One = Callable[[int], Awaitable[bool]]
+    Many = Callable[..., Awaitable[int]]
+
+MOST_COUNTED = 10_000
+PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
+FINAL = (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
+
+ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
+yes = click.option("-y", "--yes", is_flag=True, help="do not ask")
+
+
+@click.command()
+@ids
+@filter_options()
+@yes
+@on_app
+async def retry(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+    """Run failed and aborted jobs again, with as many attempts as at first."""
+    states = (JobStatus.Failed, JobStatus.Aborted)
+    await _steer(app, "retry", app.requeue_job, app.bulk_requeue_jobs, states, ids, given, yes=yes)
+
+
+@click.command()
+@ids
+@filter_options()
+@yes
+@on_app
+async def cancel(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+    """Abort jobs that have not started, or wait for their next attempt."""
+    await _steer(app, "cancel", app.cancel_job, app.bulk_cancel_jobs, PENDING, ids, given, yes=yes)
+
+
+@click.command()
+@ids
+@filter_options()
+@yes
+@on_app
+async def abort(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+    """Stop jobs that run: a coroutine is cancelled, a process killed."""
+    await _steer(app, "abort", app.abort_job, app.bulk_abort_jobs, (JobStatus.Active,), ids, given, yes=yes)
+
+
+@click.command()
+@ids
+@filter_options()
+@yes
+@on_app
+async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+    """Delete jobs that do not run, and everything about them."""
+    await _steer(app, "delete", app.delete_job, app.bulk_delete_jobs, (*PENDING, *FINAL), ids, given, yes=yes)
+
+
+@click.command()
+@click.argument("statuses", nargs=-1, required=True, type=click.Choice([*map(str, FINAL)]))
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", required=True)
+@yes
+@on_app
+async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes: bool) -> None:
+    """Delete jobs that ended so, and at least so many days ago."""
+    if not yes:
+        wanted = f"what is {' or '.join(statuses)} and ended at least {older_than:g} days ago"
+        click.confirm(f"delete {wanted}?", abort=True)
+    click.echo(f"deleted {await app.purge_jobs(statuses, older_than)} jobs")
+
+
+async def _steer(
+    app: Werk, what: str, one: One, many: Many, states: Iterable[JobStatus], ids: tuple[int, ...],
+    given: dict[str, Any], *, yes: bool,
+) -> None:  # fmt: skip
+    filters = filters_of(given)
+    if bool(ids) == bool(filters):
+        raise InvalidOption(f"say which jobs to {what}: their ids, or options that find them")
+    if ids:
+        done = [number for number in ids if await one(number)]
+        click.echo(f"{what}: {len(done)} of {len(ids)} jobs" + _left(ids, done))
+        return
+    found = await _counted(app, states, filters)
+    if found and not yes:
+        number = f"{found}" if found < MOST_COUNTED else f"{MOST_COUNTED} or more"
+        click.confirm(f"{what} {number} jobs?", abort=True)
+    click.echo(f"{what}: {await many(**filters) if found else 0} jobs")
+
+
+def _left(ids: Iterable[int], done: Iterable[int]) -> str:
+    left = sorted(set(ids) - set(done))
+    return f"; the others are in another state, or gone: {', '.join(map(str, left))}" if left else ""
+
+
+async def _counted(app: Werk, states: Iterable[JobStatus], filters: Filters) -> int:
+    """Those that the filters find now, as far as anybody wants to count."""
+    asked = filters.get("status")
+    chosen = [state for state in states if asked in (None, state)]
+    wanted: list[Filters] = [{**filters, "status": state} for state in chosen]
+    return sum([len(await app.list_jobs(limit=MOST_COUNTED, **each)) for each in wanted])

@@ -1,0 +1,115 @@
+"""What the command line does with jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.shell import CLEAN, Shell
+from tests.workplace import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def shell(own_dsn: str, tmp_path: Path) -> Shell:
+    return Shell(tmp_path, own_dsn)
+
+
+def run(shell: Shell) -> None:
+    """Every job that can run now."""
+    said_by_worker = shell.run("worker", "tests.workplace:app", "--burst")
+    assert said_by_worker.returncode == 0, said_by_worker.stderr
+
+
+def listed(shell: Shell, *options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(shell.says("jobs", "--json", *options))
+    return found
+
+
+def test_from_the_shell_to_the_result(shell: Shell) -> None:
+    assert shell.says("jobs") == "there are no such jobs\n"
+    assert shell.says("enqueue", "tests.handlers.echo", '{"value": [1, "é"]}', "--priority", "5") == "enqueued job 1\n"
+    assert shell.says("enqueue", "tests.handlers.square", "[7]", "--queue", "q", "--key", "k") == "enqueued job 2\n"
+    assert (
+        shell.says("enqueue", "tests.handlers.square", "[8]", "--key", "k")
+        == "nothing was done: the key 'k' is taken\n"
+    )
+    assert shell.says("why", "1").splitlines() == [
+        "it is the next of its queue", "no live worker takes jobs from its queue 'default'"
+    ]  # fmt: skip
+    run(shell)
+    (second, first) = listed(shell)
+    assert (first["status"], first["result"], second["status"]) == ("complete", [1, "é"], "queued")
+    head, *lines = shell.says("jobs", "--status", "queued").splitlines()
+    assert head.split("\t") == ["id", "status", "function", "queue", "attempts", "enqueued", "ended", "error"]
+    assert [line.split("\t")[:4] for line in lines] == [["2", "queued", "tests.handlers.square", "q"]]
+    shown = shell.says("job", "1")
+    assert "tests.handlers.echo" in shown
+    assert "it has ended: complete at " in shown
+    assert "\nattempts\n" in shown
+    (execution,) = json.loads(shell.says("job", "1", "--json"))["executions"]
+    assert (execution["attempt"], execution["status"]) == (1, "complete")
+    assert json.loads(shell.says("why", "2", "--json"))[0] == "it is the next of its queue"
+
+
+def test_waiting_for_a_result(shell: Shell, own_dsn: str, tmp_path: Path) -> None:
+    shell.says("migrate")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "pgwerk", "worker", "tests.workplace:app"], cwd=ROOT, stderr=subprocess.DEVNULL,
+        env=CLEAN | {"PGWERK_DSN": own_dsn},
+    )  # fmt: skip
+    try:
+        assert shell.says("enqueue", "tests.handlers.square", "[7]", "--wait") == "49\n"
+        assert "on purpose" in shell.refuses("enqueue", "tests.handlers.fail", "--wait")
+    finally:
+        worker.terminate()
+        assert worker.wait(40) == 0
+
+
+def test_jobs_are_steered_by_their_ids(shell: Shell) -> None:
+    for _ in range(2):
+        shell.says("enqueue", "tests.handlers.fail")
+    assert shell.says("cancel", "1", "9") == "cancel: 1 of 2 jobs; the others are in another state, or gone: 9\n"
+    run(shell)
+    assert shell.says("retry", "1", "2") == "retry: 2 of 2 jobs\n"
+    assert shell.says("abort", "1") == "abort: 0 of 1 jobs; the others are in another state, or gone: 1\n"
+    assert shell.says("delete", "1", "2") == "delete: 2 of 2 jobs\n"
+    assert listed(shell) == []
+    assert "there is no job 1" in shell.refuses("job", "1")
+
+
+def test_jobs_are_steered_by_filters_and_a_question(shell: Shell) -> None:
+    for number in range(3):
+        shell.says("enqueue", "tests.handlers.fail", "--queue", "default" if number else "other")
+    asked = shell.run("cancel", "--queue", "other")
+    assert (asked.returncode, asked.stdout) == (1, "cancel 1 jobs? [y/N]: ")
+    assert shell.says("cancel", "--queue", "other", "--yes") == "cancel: 1 jobs\n"
+    run(shell)
+    assert shell.says("retry", "--status", "failed", "--search", "purpose", "-y") == "retry: 2 jobs\n"
+    assert shell.says("retry", "--status", "failed", "-y") == "retry: 0 jobs\n"
+    assert shell.says("delete", "--queue", "default", "-y") == "delete: 2 jobs\n"
+    assert shell.says("purge", "aborted", "--older-than", "0", "-y") == "deleted 1 jobs\n"
+    assert listed(shell) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("retry",), "say which jobs to retry: their ids, or options that find them"),
+        (("cancel", "1", "--queue", "q"), "say which jobs to cancel"),
+        (("jobs", "--meta", "[]"), "--meta must be a JSON object, got '[]'"),
+        (("jobs", "--meta", "{"), "--meta must be a JSON object, got '{'"),
+        (("enqueue", "f"), "func"),
+        (("enqueue", "m.f", "x"), "arguments are a JSON object or list, got 'x'"),
+        (("enqueue", "m.f", "--retry", "0"), "_retry counts the first attempt too"),
+        (("why", "1"), "there is no job 1"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
+    assert words in shell.refuses(*arguments)

@@ -1,0 +1,41 @@
+"""`werk`, as a shell runs it: once, to its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.workplace import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PGWERK_")}
+UNNAMED = {"LANG": "C.UTF-8"}  # an environment that names no app
+
+
+class Shell:
+    """In a folder, and on a database unless the environment is said to be another one."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        self.folder, self.dsn = folder, dsn
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        named = environment or {"PGWERK_DSN": self.dsn}
+        return subprocess.run(
+            [sys.executable, "-m", "pgwerk", *arguments], cwd=self.folder, text=True, capture_output=True, timeout=60,
+            stdin=subprocess.DEVNULL, env=CLEAN | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | named,
+        )  # fmt: skip
+
+    def says(self, *arguments: str, **environment: str) -> str:
+        ran = self.run(*arguments, **environment)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        return ran.stdout
+
+    def refuses(self, *arguments: str, **environment: str) -> str:
+        """In one line, without a traceback."""
+        ran = self.run(*arguments, **environment)
+        assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+        return ran.stderr
