@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgwerk import Dependency, EnqueueParams, Job, Retry, WerkError
+from pgwerk import Dependency, EnqueueParams, Job, Retry
+from pgwerk.errors import ServerUnreachable
 from pgwerk.params import CALLBACKS, OPTIONS
 from tests.faults.history.facts import Asked
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from tests.faults.history.log import Log
 
-FAILURES = (WerkError, psycopg.Error, OSError)  # of a call: nobody knows what was done
+FAILURES = (ServerUnreachable, psycopg.OperationalError)  # of a call: nobody knows what was done
 
 
 class Producer:

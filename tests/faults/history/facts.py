@@ -87,7 +87,8 @@ class Attempt:
 
     @property
     def is_lost(self) -> bool:
-        return self.error is not None and self.error.startswith("worker ") and self.error.endswith(" lost")
+        """With its worker, or because it gave no sign of life: no handler of ours fails in such words."""
+        return self.error is not None and self.error.endswith(" lost")
 
 
 @dataclass(slots=True, kw_only=True)
