@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -37,6 +39,26 @@ class Postgres:
             check=True, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        return int((self._folder / "postmaster.pid").read_text().split()[0])
+
+    def kill(self) -> None:
+        """As a crash. Its backends notice when they look up, and until then it cannot be started again."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _exists(pid), "the server is gone")
+
+    def restart_after_crash(self) -> None:
+        wait_until(self._starts, "the server starts again")
+
+    def _starts(self) -> bool:
+        try:
+            self.start()
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
     def stop(self, mode: str = "fast") -> None:
         self._tools.run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self._folder))
 
@@ -50,6 +72,14 @@ def running(folder: Path) -> Iterator[Postgres]:
     finally:
         with contextlib.suppress(embedded.EmbeddedError):
             server.stop("immediate")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _free_port() -> int:

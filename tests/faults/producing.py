@@ -11,6 +11,7 @@ import psycopg
 from pgwerk import Dependency, EnqueueParams, Job, Retry
 from pgwerk.errors import ServerUnreachable
 from pgwerk.params import CALLBACKS, OPTIONS
+from pgwerk.wire import Disconnected
 from tests.faults.history.facts import Asked
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from tests.faults.history.log import Log
 
-FAILURES = (ServerUnreachable, psycopg.OperationalError)  # of a call: nobody knows what was done
+BROKEN = (Disconnected, psycopg.OperationalError)  # on the way: nobody knows what was done
 
 
 class Producer:
@@ -34,7 +35,10 @@ class Producer:
         call = self._ask(params)
         try:
             jobs = await self._send(params)
-        except FAILURES:
+        except BROKEN:
+            return None
+        except ServerUnreachable:
+            self._log.rolled_back(call)  # it was never sent
             return None
         self._log.committed(call, _ids(jobs))
         return jobs
@@ -47,7 +51,7 @@ class Producer:
                 jobs = await self._app.enqueue_many(params, _conn=connection)
                 if not commits:
                     await connection.rollback()
-        except FAILURES:
+        except BROKEN:
             if not commits:
                 self._log.rolled_back(call)
             return None
