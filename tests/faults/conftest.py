@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A server that the tests of this file may strike."""
+    """A server that tests may strike."""
     with running(tmp_path_factory.mktemp("struck") / "data") as server:
         yield server
 

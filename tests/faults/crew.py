@@ -11,6 +11,7 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
+from pgwerk.worker.services.beat import BEATS_OF_PATIENCE
 from tests.faults.history.facts import KILLED
 from tests.postgres import rows, wait_until
 from tests.workplace import ROOT, Worker
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from tests.faults.history import Log
 
 OPEN = "select count(*) from {0}.job j where not exists (select from {0}.finished f where f.job_id = j.id)"
-BEGUN = """
-    select count(distinct pid) from (select substring(name from '[0-9]+$')::int as pid from {}.worker where beat > 0) w
-    where pid = any (%s)
-"""
+BEGUN = "select exists (select from {}.worker where beat > 0 and name ~ %s)"
 CLIENTS = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
 DRAINED = 120.0  # seconds
+BEAT = float(os.environ.get("PGWERK_TEST_BEAT", "0.4"))  # seconds
+PATIENCE = BEATS_OF_PATIENCE * BEAT
+HASTY = 5.0  # seconds of patience: less, and a busy machine may look like a dead worker
 
 
 class Crew:
@@ -35,10 +36,10 @@ class Crew:
 
     def __init__(
         self, dsn: str, schema: str, log: Log, folder: Path, chance: random.Random,
-        *, workers: int, spared: int, jobs: float, options: tuple[str, ...] = (),
+        *, workers: int, spared: int, jobs: float, beat: float = BEAT,
     ) -> None:  # fmt: skip
         self.dsn, self.schema, self.log = dsn, schema, log
-        self._folder, self._chance, self._options, self._jobs = folder, chance, options, jobs
+        self._folder, self._chance, self._beat, self._jobs = folder, chance, beat, jobs
         self._spared, self._names = spared, count(1)
         self._frozen: dict[int, float] = {}  # place of a worker, and when it wakes up
         self.workers = [self._worker() for _ in range(workers)]
@@ -62,6 +63,7 @@ class Crew:
 
     def freeze_a_worker(self, longest: float) -> None:
         """It wakes up by itself: after `thaw` has found that its time has come."""
+        self.wait_for_all()
         place = self._victim()
         self.log.fault("a worker stopped", self.workers[place].process.pid)
         self.workers[place].process.send_signal(signal.SIGSTOP)
@@ -73,10 +75,19 @@ class Crew:
                 self._wake(place)
 
     def retire_a_worker(self) -> None:
-        self.wait_for_all()
+        self.replace(self.tell_to_stop())
+
+    def tell_to_stop(self) -> int:
+        """Also one that has just been started."""
         place = self._victim()
-        self.log.fault("a worker told to stop")
-        assert self.workers[place].stop() == 0
+        self.log.fault("a worker told to stop", self.workers[place].process.pid)
+        self.workers[place].process.send_signal(signal.SIGTERM)
+        return place
+
+    def replace(self, place: int) -> None:
+        """One that was told to stop."""
+        status = self.workers[place].process.wait(60)
+        assert status == 0 or (status == -signal.SIGTERM and not self._has_begun(place)), status
         self.workers[place] = self._worker()
 
     def kill_the_producer(self) -> None:
@@ -102,8 +113,11 @@ class Crew:
 
     def wait_for_all(self) -> None:
         """A worker that cannot reach the server when it starts may give up; later it may not."""
-        pids = [worker.process.pid for worker in self.workers]
-        wait_until(lambda: rows(self.dsn, BEGUN.format(self.schema), pids) == [(len(pids),)], "every worker is there")
+        wait_until(lambda: all(map(self._has_begun, range(len(self.workers)))), "every worker is there")
+
+    def _has_begun(self, place: int) -> bool:
+        pid = self.workers[place].process.pid
+        return rows(self.dsn, BEGUN.format(self.schema), f":{pid}$") == [(True,)]
 
     def _backends(self, most: int) -> list[int]:
         pids = [pid for (pid,) in rows(self.dsn, CLIENTS)]
@@ -112,8 +126,9 @@ class Crew:
     def finish(self) -> None:
         """No more jobs come, those that are there end, and everybody stops as they should."""
         self.producer.terminate()
-        assert self.producer.wait(60) == 0
+        assert self.producer.wait(60) in (0, -signal.SIGTERM)  # it may have been started a moment ago
         self.thaw(all_of_them=True)
+        self.wait_for_all()
         wait_until(lambda: rows(self.dsn, OPEN.format(self.schema)) == [(0,)], "every job has ended", DRAINED)
         assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
 
@@ -128,7 +143,11 @@ class Crew:
             self.workers[place].process.send_signal(signal.SIGCONT)
 
     def _worker(self) -> Worker:
-        return Worker(self.dsn, self.schema, self._folder / "workers.log", *self._options)
+        options = ("--heartbeat-interval", str(self._beat), "--sweep-interval", "0.5", "--concurrency", "5")
+        worker = Worker(self.dsn, self.schema, self._folder / "workers.log", *options)
+        if BEATS_OF_PATIENCE * self._beat < HASTY:
+            self.log.fault("a hasty worker", worker.process.pid)
+        return worker
 
     def _producer(self) -> subprocess.Popen[bytes]:
         with (self._folder / "producers.log").open("ab") as output:

@@ -6,26 +6,27 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgwerk import Werk
+from pgwerk import EnqueueParams, Werk
+from tests.faults import acts, strikes
 from tests.faults.crew import Crew
 from tests.faults.history import prove
+from tests.faults.producing import Producer
+from tests.postgres import rows, wait_until
+from tests.workplace import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.faults.history import Log
     from tests.postgres import Postgres
 
-FAULTS = int(os.environ.get("PGWERK_TEST_KILLS", "12"))
-BEAT = float(os.environ.get("PGWERK_TEST_BEAT", "0.4"))  # seconds; after five without one a worker is dead
-PATIENCE = 5 * BEAT
-OPTIONS = ("--heartbeat-interval", str(BEAT), "--sweep-interval", "0.5", "--concurrency", "5")
+FAULTS = int(os.environ.get("PGWERK_TEST_KILLS", "8"))
 TAKEN_BACK = 15.0  # seconds: what the guarantees promise
 
 
@@ -36,16 +37,34 @@ async def test_nothing_is_lost_whoever_is_struck(postgres: Postgres, schema: str
     chance = random.Random(seed)
     async with Werk(postgres.dsn, schema=schema):
         pass
-    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=5, spared=2, jobs=40, options=OPTIONS) as crew:
-        faults: list[Callable[[], None]] = [
-            crew.kill_a_worker, crew.kill_a_worker, crew.retire_a_worker, crew.cut_connections, crew.kill_the_producer,
-            lambda: crew.freeze_a_worker(0.2), lambda: crew.freeze_a_worker(2 * PATIENCE),
-        ]  # fmt: skip
+    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=5, spared=2, jobs=40) as crew:
         for _ in range(FAULTS):
             time.sleep(chance.uniform(0, 1))  # at whatever moment
-            chance.choice(faults)()
+            chance.choice(strikes.on_processes(crew))()
             crew.thaw()
         crew.finish()
     figures = prove(log, postgres.dsn, schema)
     print(figures)
     assert figures.longest_loss <= TAKEN_BACK
+
+
+async def test_a_worker_that_wakes_up_after_its_death_stores_nothing(
+    postgres: Postgres, schema: str, log: Log, tmp_path: Path
+) -> None:
+    """It goes on with its job as if nothing had happened; in the meantime another one has ended that."""
+    options = ("--heartbeat-interval", "0.2", "--sweep-interval", "0.2")
+    async with Werk(postgres.dsn, schema=schema) as app:
+        with workers(1, postgres.dsn, schema, tmp_path / "zombie", *options) as (zombie,):
+            (job,) = await Producer(app, log, "p").enqueue(EnqueueParams(acts.work, [1.5], retry=2)) or [None]
+            assert job is not None
+            wait_until(lambda: rows(log.dsn, "select from run"), "the job runs")
+            log.fault("a worker stopped", zombie.process.pid)
+            zombie.process.send_signal(signal.SIGSTOP)
+            with workers(1, postgres.dsn, schema, tmp_path / "other", *options) as (other,):
+                assert (await app.wait_for(job, 40)).attempts == 2
+                assert other.stop() == 0
+            zombie.process.send_signal(signal.SIGCONT)
+            starts = f"select from {schema}.worker"
+            wait_until(lambda: len(rows(postgres.dsn, starts)) == 3, "it knows, and has begun anew")
+            assert zombie.stop() == 0
+    assert prove(log, postgres.dsn, schema).lost == 1

