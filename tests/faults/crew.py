@@ -150,10 +150,10 @@ class Crew:
         return worker
 
     def _producer(self) -> subprocess.Popen[bytes]:
+        said = [f"p{next(self._names)}", str(self._chance.randrange(10**6)), str(self._jobs)]
         with (self._folder / "producers.log").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.load", f"p{next(self._names)}", str(self._chance.randrange(10**6)),
-                 str(self._jobs)],
+                [sys.executable, "-m", "tests.faults.traffic", *said],
                 cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
                 env=os.environ | {"PGWERK_DSN": self.dsn, "PGWERK_SCHEMA": self.schema},
             )  # fmt: skip

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from tests.faults.history.log import Log
 
-BROKEN = (Disconnected, psycopg.OperationalError)  # on the way: nobody knows what was done
+# On the way, or by a server that is about to go: nobody knows what was done. What is refused for itself is a bug.
+BROKEN = (Disconnected, psycopg.OperationalError, psycopg.InternalError)
 
 
 class Producer:

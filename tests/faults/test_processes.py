@@ -37,7 +37,7 @@ async def test_nothing_is_lost_whoever_is_struck(postgres: Postgres, schema: str
     chance = random.Random(seed)
     async with Werk(postgres.dsn, schema=schema):
         pass
-    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=5, spared=2, jobs=40) as crew:
+    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=5, spared=2, jobs=100) as crew:
         for _ in range(FAULTS):
             time.sleep(chance.uniform(0, 1))  # at whatever moment
             chance.choice(strikes.on_processes(crew))()

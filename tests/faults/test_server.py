@@ -38,7 +38,7 @@ async def test_nothing_is_lost_however_the_server_ends(
     async with Werk(postgres.dsn, schema=schema):
         pass
     waits: dict[str, list[float]] = {}
-    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=3, spared=0, jobs=60, beat=2) as crew:
+    with Crew(postgres.dsn, schema, log, tmp_path, chance, workers=3, spared=0, jobs=100, beat=2) as crew:
         ends = strikes.on_server(postgres, crew)
         for name in islice(cycle(chance.sample([*ends], len(ends))), RESTARTS):
             time.sleep(chance.uniform(0, 1))  # at whatever moment

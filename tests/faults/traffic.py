@@ -1,4 +1,4 @@
-"""A process that enqueues jobs of every kind until it is told to stop: `python -m tests.faults.load NAME SEED JOBS`.
+"""A process that enqueues jobs of every kind until it is told to stop: `python -m tests.faults.traffic NAME SEED JOBS`.
 
 JOBS is about how many a second. Whatever happens to its connections, it goes on.
 """
@@ -30,7 +30,7 @@ REMEMBERED = 50  # of the jobs that others may depend on
 AN_AGE = 5.0  # seconds that a group gets new jobs: the proof compares all of a group with each other
 
 
-class Load:
+class Traffic:
     def __init__(self, app: Werk, name: str, seed: int, jobs: float) -> None:
         self._name, self._chance = name, random.Random(seed)
         self._producer = Producer(app, acts.log(), name)
@@ -115,9 +115,9 @@ async def main(name: str, seed: str, jobs: str) -> None:
             break
         except ServerUnreachable:
             await asyncio.sleep(0.1)
-    load = Load(app, name, int(seed), float(jobs))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.is_over.set)
-    await load.run()
+    traffic = Traffic(app, name, int(seed), float(jobs))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, traffic.is_over.set)
+    await traffic.run()
     await app.disconnect()
 
 
