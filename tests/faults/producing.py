@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,13 @@ class Producer:
         self._log.rolled_back(call)
         return None
 
+    async def stop(self, job: Job) -> None:
+        """Whether it has started or not, if it has not ended."""
+        self._log.stop(job.id)
+        with contextlib.suppress(ServerUnreachable, psycopg.OperationalError):
+            if not await self._app.cancel_job(job):
+                await self._app.abort_job(job)
+
     async def _send(self, params: Sequence[EnqueueParams]) -> list[Job | None]:
         """A single one takes the way of single ones."""
         if len(params) > 1:
@@ -93,6 +101,7 @@ def asked(params: EnqueueParams) -> Asked:
         repeats=params.repeat.times if params.repeat else 0,
         on=dict(map(_edge, _listed(params.depends_on))),
         told=[name for name in CALLBACKS if getattr(params, name) is not None],
+        may_expire=params.ttl is not None,
         is_later=params.delay is not None or params.at is not None,
     )
 

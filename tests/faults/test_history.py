@@ -131,6 +131,11 @@ def _take_the_group_too_early(history: History) -> None:
     history.attempts[2].started_at, history.attempts[2].finished_at = at(5), at(6)
 
 
+def _expire_after_a_run(history: History) -> None:
+    _asked(history, "after").may_expire = True
+    _set(_job, 3, status="aborted", error="expired")(history)
+
+
 def _lose_the_attempt(history: History) -> None:
     """As a rescue that does not count what was lost."""
     history.attempts.pop(0)
@@ -180,6 +185,7 @@ TAMPERED: list[tuple[Callable[[History], None], str]] = [
         _set(_job, 3, status="aborted", error="why"),
         "a failure has a reason: job 3: it was aborted, and nobody asked for that: why",
     ),
+    (_expire_after_a_run, "a failure has a reason: job 3: it was aborted, and nobody asked for that: expired"),
     (
         _drop_job(6),
         "a series is exact: job 5: 1 repeats were asked for: ['5 complete +1']",
@@ -243,3 +249,14 @@ def test_an_unknown_outcome_may_be_either(outcome: str) -> None:
     asked = Asked(name="perhaps", call="9", tick=12, outcome=outcome, job_id=20)
     history.asked.append(asked)
     assert len(broken(history)) == (outcome == "committed")
+
+
+def test_who_is_stopped_or_expires_may_be_aborted() -> None:
+    history = lawful()
+    _set(_job, 3, status="aborted", error="aborted while it ran", result=None)(history)
+    _set(_run, 50, how="cancelled")(history)
+    _set(_job, 4, status="aborted", error="expired")(history)
+    assert [each.job for each in broken(history)] == [3, 4]
+    history.stopped.add(3)
+    _asked(history, "never").may_expire = True
+    assert broken(history) == []

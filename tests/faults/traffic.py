@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk import Dependency, EnqueueParams, Repeat, Retry, Werk
 from pgwerk.errors import ServerUnreachable
+from pgwerk.params import CALLBACKS
 from tests.faults import acts
 from tests.faults.producing import Producer
 
@@ -48,7 +49,7 @@ class Traffic:
     async def _go_on(self) -> None:
         calls: list[Callable[[], Awaitable[Any]]] = [
             self._single, self._many, self._group, self._graph, self._series, self._keyed, self._in_transaction,
-            self._on_what_is_there,
+            self._on_what_is_there, self._stopped, self._expiring,
         ]  # fmt: skip
         while not self.is_over.is_set():
             await self._chance.choice(calls)()
@@ -97,10 +98,19 @@ class Traffic:
         on = self._chance.sample(list(self._known), min(2, len(self._known)))
         await self._enqueue(self._work(depends_on=[Dependency(job, allow_failure=True) for job in on] or None))
 
+    async def _stopped(self) -> None:
+        """Some of these in time."""
+        await self._enqueue(*[self._work() for _ in range(3)])
+        for job in self._chance.sample(list(self._known), min(2, len(self._known))):
+            await self._producer.stop(job)
+
+    async def _expiring(self) -> None:
+        await self._enqueue(self._work(ttl=0.01, group="of those in a hurry"), self._work(ttl=0.01))
+
     def _work(self, failures: int | None = None, **options: Any) -> EnqueueParams:
         """Some are told of, some try again, some fail; those of one attempt fail if their worker is killed."""
         chance = self._chance
-        told = {name: getattr(acts, name) for name in ("on_success", "on_failure") if chance.random() < 0.3}
+        told = {name: getattr(acts, name) for name in CALLBACKS if chance.random() < 0.3}
         often = Retry(chance.randint(2, 20), chance.choice([0, 0.1]))
         options = {"retry": chance.choice([1, often, often]), **told, **options}
         fails = chance.choice([0, 0, 0, 1]) if failures is None else failures

@@ -10,6 +10,7 @@ has handed back. Whatever the run of a lost attempt still does, none of it may b
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.faults.history import order, rules
@@ -31,7 +32,9 @@ class Figures(NamedTuple):
 
     asked: int
     unknown: int
-    jobs: int
+    complete: int
+    failed: int
+    aborted: int
     runs: int
     lost: int
     """Attempts that ended with their worker."""
@@ -49,10 +52,13 @@ def prove(log: Log, dsn: str, schema: str) -> Figures:
     history = read(log.dsn, dsn, schema)
     found = broken(history)
     assert not found, "\n".join([f"{len(found)} times broken:", *map(str, found[:MOST_SHOWN])])
+    ends = Counter(job.status for job in history.jobs)
     return Figures(
         asked=len(history.asked),
         unknown=sum(asked.outcome == "unknown" for asked in history.asked),
-        jobs=len(history.jobs),
+        complete=ends["complete"],
+        failed=ends["failed"],
+        aborted=ends["aborted"],
         runs=len(history.runs),
         lost=sum(each.is_lost for each in history.attempts),
         longest_loss=max(history.losses(), default=0.0),

@@ -45,6 +45,7 @@ class Asked:
     is_later: bool = False
     """It has a time of its own."""
 
+    may_expire: bool = False
     call: str = ""
     tick: int = 0
     answer_tick: int | None = None
@@ -129,6 +130,9 @@ class History:
     attempts: list[Attempt]
     runs: list[Run]
     workers: list[Worker] = field(default_factory=list)
+    stopped: set[int] = field(default_factory=set)
+    """Jobs that somebody wanted to end."""
+
     faults: list[Fault] = field(default_factory=list)
     misplaced: list[tuple[int, list[str]]] = field(default_factory=list)
     """Jobs that are in several places, or in none, and places that no job has."""
@@ -205,15 +209,15 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 _ASKED = """
     select
-        j.name, j.queue, j.priority, j.group, j.key, j.attempts, j.repeats, j.on, j.told, j.is_later,
+        j.name, j.queue, j.priority, j.group, j.key, j.attempts, j.repeats, j.on, j.told, j.is_later, j.may_expire,
         a.call, a.tick, o.tick as answer_tick, o.ids[j.place] as job_id,
         case when o.ids is not null then 'committed' when o.call is not null then 'rolled back' else 'unknown' end
             as outcome
     from asked a
     cross join lateral rows from (jsonb_to_recordset(a.jobs) as (
         name text, queue text, priority integer, "group" text, key text, attempts integer, repeats integer, "on" jsonb,
-        told jsonb, is_later boolean)) with ordinality as j (
-        name, queue, priority, "group", key, attempts, repeats, "on", told, is_later, place)
+        told jsonb, is_later boolean, may_expire boolean)) with ordinality as j (
+        name, queue, priority, "group", key, attempts, repeats, "on", told, is_later, may_expire, place)
     left join answered o on o.call = a.call
     order by a.tick, j.place
 """
@@ -242,6 +246,7 @@ def read(log: str, dsn: str, schema: str) -> History:
         return History(
             asked=_rows(notes, Asked, _ASKED),
             runs=_rows(notes, Run, _RUNS),
+            stopped={job_id for (job_id,) in notes.execute("select job_id from stop")},
             faults=_rows(notes, Fault, "select at, what, pid from fault order by tick"),
             jobs=_rows(tables, Job, _JOBS),
             attempts=_rows(tables, Attempt, _ATTEMPTS),

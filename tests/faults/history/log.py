@@ -31,6 +31,8 @@ create table run (
     name text, job_id bigint, attempt integer, worker_id bigint, callback_of bigint);
 create table ended (
     tick bigint default nextval('tick'), at timestamptz default clock_timestamp(), run bigint primary key, how text);
+-- somebody was about to cancel or abort a job
+create table stop (tick bigint default nextval('tick'), at timestamptz default clock_timestamp(), job_id bigint);
 create table fault (
     tick bigint default nextval('tick'), at timestamptz default clock_timestamp(), what text, pid integer);
 """
@@ -80,6 +82,9 @@ class Log:
 
     def ended(self, run: int, how: str) -> None:
         self._note("insert into ended (run, how) values (%s, %s)", run, how)
+
+    def stop(self, job_id: int) -> None:
+        self._note("insert into stop (job_id) values (%s)", job_id)
 
     def fault(self, what: str, pid: int | None = None) -> None:
         """`pid` is that of a worker which others may take for dead from now on."""

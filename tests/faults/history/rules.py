@@ -115,14 +115,19 @@ def attempts_are_counted(history: History) -> Iterator[Broken]:
 
 
 def a_failure_has_a_reason(history: History) -> Iterator[Broken]:
-    """No attempt is left, or a dependency failed; and nobody asked for an end."""
+    """No attempt is left, or a dependency failed, or somebody wanted an end, or it had no time left to start."""
     rule = "a failure has a reason"
     for job in history.jobs:
         most = _most(history, job)
-        if job.status == "aborted":
+        if job.status == "aborted" and job.id not in history.stopped and not _has_expired(history, job):
             yield Broken(rule, job.id, f"it was aborted, and nobody asked for that: {job.error}")
         elif job.status == "failed" and job.attempt < most and not fatal(history, job):
             yield Broken(rule, job.id, f"it failed in attempt {job.attempt} of {most}: {job.error}")
+
+
+def _has_expired(history: History, job: Job) -> bool:
+    asked = history.asked_of(job)
+    return asked is not None and asked.may_expire and job.id not in history.runs_of
 
 
 def fatal(history: History, job: Job) -> list[str]:
