@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pgwerk.db import Connect
     from pgwerk.hooks import Hook
+    from pgwerk.scheduler import Scheduler
 
 H = TypeVar("H", bound="Hook")
 
@@ -55,6 +56,7 @@ class Lifecycle:
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
         self._before_enqueue: list[Hook] = []
+        self.schedulers: list[Scheduler] = []
         check_schema(self.config.schema)
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
