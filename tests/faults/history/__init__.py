@@ -39,6 +39,7 @@ class Figures(NamedTuple):
     lost: int
     """Attempts that ended with their worker."""
 
+    faults: dict[str, int]
     longest_loss: float
     """Seconds from a worker's death until the last of its jobs was taken back."""
 
@@ -61,5 +62,6 @@ def prove(log: Log, dsn: str, schema: str) -> Figures:
         aborted=ends["aborted"],
         runs=len(history.runs),
         lost=sum(each.is_lost for each in history.attempts),
+        faults=dict(Counter(fault.what for fault in history.faults)),
         longest_loss=max(history.losses(), default=0.0),
     )
