@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -23,7 +25,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self.port = _free_port()
         self._tools = embedded._find_tools()
-        self._folder = folder
+        self.folder = folder
         self._sockets = folder.parent
         folder.parent.mkdir(exist_ok=True)
         self._tools.run("initdb", "-D", str(folder), "-U", "werk", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -31,14 +33,34 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-k {self._sockets} -p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100"
-        log = str(self._folder / "server.log")
+        log = str(self.folder / "server.log")
         subprocess.run(
-            self._tools.command("pg_ctl", "start", "-w", "-s", "-D", str(self._folder), "-l", log, "-o", options),
+            self._tools.command("pg_ctl", "start", "-w", "-s", "-D", str(self.folder), "-l", log, "-o", options),
             check=True, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "postmaster.pid").read_text().split()[0])
+
+    def kill(self) -> None:
+        """As a crash. Its backends notice when they look up, and until then it cannot be started again."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _exists(pid), "the server is gone")
+
+    def restart_after_crash(self) -> None:
+        wait_until(self._starts, "the server starts again")
+
+    def _starts(self) -> bool:
+        try:
+            self.start()
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
     def stop(self, mode: str = "fast") -> None:
-        self._tools.run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self._folder))
+        self._tools.run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.folder))
 
 
 @contextlib.contextmanager
@@ -50,6 +72,14 @@ def running(folder: Path) -> Iterator[Postgres]:
     finally:
         with contextlib.suppress(embedded.EmbeddedError):
             server.stop("immediate")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _free_port() -> int:
