@@ -1,0 +1,104 @@
+"""The network between workers, producers and the server breaks in every way while jobs run and more come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from pgwerk import Werk
+from tests.faults.load import PATIENCE, QUICK, ROUNDS, Load
+from tests.proxy import Proxy
+from tests.workplace import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    Fault = Callable[[Proxy], Awaitable[None]]
+
+SLOW = 0.1  # seconds, each way
+LOST = 5  # answers
+GREETINGS = b"NR"  # how a server's answers to a new connection begin
+
+
+async def cut(proxy: Proxy) -> None:
+    proxy.cut()
+
+
+async def refuse(proxy: Proxy) -> None:
+    await proxy.refuse()
+    proxy.cut()
+    await asyncio.sleep(0.5)
+    await proxy.accept()
+
+
+async def delay(proxy: Proxy) -> None:
+    proxy.delay = SLOW
+    await asyncio.sleep(1)
+    proxy.delay = 0.0
+
+
+async def lose_answers(proxy: Proxy) -> None:
+    """The server has done what it was asked to, and nobody hears of it."""
+    left = LOST
+
+    def lose(data: bytes) -> bytes:
+        nonlocal left
+        if data[:1] in GREETINGS or not left:
+            return data
+        left -= 1
+        raise ConnectionResetError
+
+    proxy.on_answer = lose
+    while left:
+        await asyncio.sleep(0.02)
+    proxy.on_answer = bytes
+
+
+async def fall_silent(proxy: Proxy) -> None:
+    """For less time than anybody's patience: what was held back arrives after all."""
+    proxy.black_hole()
+    await asyncio.sleep(PATIENCE / 4)
+    proxy.heal()
+
+
+async def fall_silent_for_long(proxy: Proxy) -> None:
+    """Whoever is behind it is declared dead, and says what it had to say when its jobs run elsewhere."""
+    proxy.black_hole()
+    await asyncio.sleep(PATIENCE * 2)
+    proxy.heal()
+
+
+async def sever(proxy: Proxy) -> None:
+    proxy.sever()
+
+
+FOR_ALL: list[Fault] = [cut, refuse, delay, lose_answers, fall_silent]
+FOR_WORKERS: list[Fault] = [*FOR_ALL, fall_silent_for_long, sever]
+
+
+async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, tmp_path: Path) -> None:
+    recoveries: dict[str, list[float]] = defaultdict(list)
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(Proxy(dsn)) for _ in range(3)]
+        own = await stack.enter_async_context(Proxy(dsn))
+        producer = await stack.enter_async_context(Werk(own.dsn, schema=schema))
+        load = await stack.enter_async_context(Load(producer, tmp_path / "runs"))
+        crew = [Worker(proxy.dsn, schema, tmp_path / f"log.{at}", *QUICK) for at, proxy in enumerate(proxies)]
+        for worker in crew:
+            stack.callback(worker.kill)
+        await load.recovery()
+        for _ in range(ROUNDS):
+            for fault in load.chance.sample(FOR_ALL, len(FOR_ALL)):
+                await fault(own)
+                recoveries[f"{fault.__name__} (producer)"].append(await load.recovery())
+            for fault in load.chance.sample(FOR_WORKERS, len(FOR_WORKERS)):
+                victim = load.chance.randrange(len(crew))
+                await fault(proxies[victim])
+                recoveries[fault.__name__].append(await load.recovery(pid=crew[victim].process.pid))
+        await load.drained(dsn, schema)
+        assert [await asyncio.to_thread(worker.stop) for worker in crew] == [0, 0, 0]
+    print({name: f"{max(each):.1f} s" for name, each in recoveries.items()})
+    print(load.prove(dsn, schema))
