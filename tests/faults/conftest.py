@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def log(own_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     """Of the history of this test; its handlers note in it too, in whatever process."""
     monkeypatch.setenv(VARIABLE, own_dsn)
+    Log.made(own_dsn)
     acts.log.cache_clear()
-    with Log.made(own_dsn):
-        yield acts.log()
+    with acts.log() as notes:
+        yield notes

@@ -20,6 +20,8 @@ from tests.workplace import workers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.faults.history.log import Log
+
 SCHEMA = "failover"
 RECOVERED = 10.0  # seconds after the promotion: what the guarantees promise
 QUICK_RETRY = "wal_retrieve_retry_interval=200ms"  # a standby that waits for its lost primary hears of no promotion
@@ -75,12 +77,11 @@ class Pair:
         wait_until(lambda: rows(self.primary.dsn, _SYNCHRONOUS), "the standby follows")
 
 
-async def test_a_failover_loses_nothing(tmp_path: Path) -> None:
+async def test_a_failover_loses_nothing(log: Log, tmp_path: Path) -> None:
+    recoveries = []
     with running(tmp_path / "a" / "data", QUICK_RETRY) as server, Pair(server, tmp_path / "b" / "data") as pair:
-        dsn = pair.dsn
-        recoveries = []
-        async with Werk(dsn, schema=SCHEMA) as app, Load(app, tmp_path / "runs") as load:
-            with workers(3, dsn, SCHEMA, tmp_path / "log", *QUICK) as crew:
+        async with Werk(pair.dsn, schema=SCHEMA) as app, Load(app, log, pair.dsn) as load:
+            with workers(3, pair.dsn, SCHEMA, tmp_path / "log", *QUICK) as crew:
                 await load.recovery()
                 for number in range(ROUNDS):
                     if number:
@@ -90,7 +91,8 @@ async def test_a_failover_loses_nothing(tmp_path: Path) -> None:
                     promoted = time.monotonic()
                     await asyncio.to_thread(pair.promote)
                     recoveries.append(await load.recovery(promoted))
-                await load.drained(pair.primary.dsn, SCHEMA)
+                await load.drained()
                 assert [worker.stop() for worker in crew] == [0, 0, 0]
-        print(f"{ROUNDS} failovers, worst recovery {max(recoveries):.1f} s: {load.prove(pair.primary.dsn, SCHEMA)}")
+        print(f"{ROUNDS} failovers, worst recovery {max(recoveries):.1f} s: {load.prove()}")
     assert max(recoveries) <= RECOVERED
+    assert "Traceback" not in "".join(worker.log.read_text() for worker in crew)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from tests.faults.history.log import Log
+
     Fault = Callable[[Proxy], Awaitable[None]]
 
 SLOW = 0.1  # seconds, each way
@@ -36,7 +38,7 @@ async def refuse(proxy: Proxy) -> None:
 
 async def delay(proxy: Proxy) -> None:
     proxy.delay = SLOW
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     proxy.delay = 0.0
 
 
@@ -60,14 +62,14 @@ async def lose_answers(proxy: Proxy) -> None:
 async def fall_silent(proxy: Proxy) -> None:
     """For less time than anybody's patience: what was held back arrives after all."""
     proxy.black_hole()
-    await asyncio.sleep(PATIENCE / 4)
+    await asyncio.sleep(PATIENCE / 3)
     proxy.heal()
 
 
 async def fall_silent_for_long(proxy: Proxy) -> None:
     """Whoever is behind it is declared dead, and says what it had to say when its jobs run elsewhere."""
     proxy.black_hole()
-    await asyncio.sleep(PATIENCE * 2)
+    await asyncio.sleep(PATIENCE * 2.5)
     proxy.heal()
 
 
@@ -76,16 +78,17 @@ async def sever(proxy: Proxy) -> None:
 
 
 FOR_ALL: list[Fault] = [cut, refuse, delay, lose_answers, fall_silent]
-FOR_WORKERS: list[Fault] = [*FOR_ALL, fall_silent_for_long, sever]
+DEADLY: list[Fault] = [fall_silent_for_long, sever]
+FOR_WORKERS: list[Fault] = [*FOR_ALL, *DEADLY]
 
 
-async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, tmp_path: Path) -> None:
+async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, log: Log, tmp_path: Path) -> None:
     recoveries: dict[str, list[float]] = defaultdict(list)
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy(dsn)) for _ in range(3)]
         own = await stack.enter_async_context(Proxy(dsn))
         producer = await stack.enter_async_context(Werk(own.dsn, schema=schema))
-        load = await stack.enter_async_context(Load(producer, tmp_path / "runs"))
+        load = await stack.enter_async_context(Load(producer, log, dsn))
         crew = [Worker(proxy.dsn, schema, tmp_path / f"log.{at}", *QUICK) for at, proxy in enumerate(proxies)]
         for worker in crew:
             stack.callback(worker.kill)
@@ -96,9 +99,12 @@ async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, 
                 recoveries[f"{fault.__name__} (producer)"].append(await load.recovery())
             for fault in load.chance.sample(FOR_WORKERS, len(FOR_WORKERS)):
                 victim = load.chance.randrange(len(crew))
+                pid = crew[victim].process.pid
+                if fault in DEADLY:
+                    log.fault(fault.__name__, pid)
                 await fault(proxies[victim])
-                recoveries[fault.__name__].append(await load.recovery(pid=crew[victim].process.pid))
-        await load.drained(dsn, schema)
+                recoveries[fault.__name__].append(await load.recovery(pid=pid))
+        await load.drained()
         assert [await asyncio.to_thread(worker.stop) for worker in crew] == [0, 0, 0]
     print({name: f"{max(each):.1f} s" for name, each in recoveries.items()})
-    print(load.prove(dsn, schema))
+    print(load.prove())
