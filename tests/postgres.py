@@ -13,7 +13,7 @@ import psycopg
 from pgwerk import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 DEADLINE = 40.0  # seconds; a fact that has not come by then will not come
@@ -22,14 +22,16 @@ DEADLINE = 40.0  # seconds; a fact that has not come by then will not come
 class Postgres:
     """`settings` are of the server ("max_connections=10"), beside those that all have."""
 
-    def __init__(self, folder: Path, *settings: str, port: int | None = None) -> None:
-        self.port = port or _free_port()
+    def __init__(self, folder: Path, *settings: str, port: int | None = None, initdb: Sequence[str] = ()) -> None:
+        self.port = port or free_port()
         self._tools = embedded._find_tools()
         self.folder, self._settings = folder, settings
         self._sockets = folder.parent
         folder.parent.mkdir(exist_ok=True)
         if not folder.exists():
-            self._tools.run("initdb", "-D", str(folder), "-U", "werk", "-A", "trust", "-E", "UTF8", "--no-sync")
+            self._tools.run(
+                "initdb", "-D", str(folder), "-U", "werk", "-A", "trust", "-E", "UTF8", "--no-sync", *initdb
+            )
         self.dsn = f"host={self._sockets} port={self.port} user=werk dbname=postgres"
 
     def start(self) -> None:
@@ -57,8 +59,8 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *settings: str) -> Iterator[Postgres]:
-    server = Postgres(folder, *settings)
+def running(folder: Path, *settings: str, initdb: Sequence[str] = ()) -> Iterator[Postgres]:
+    server = Postgres(folder, *settings, initdb=initdb)
     server.start()
     try:
         yield server
@@ -67,7 +69,7 @@ def running(folder: Path, *settings: str) -> Iterator[Postgres]:
             server.stop("immediate")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number: int = taken.getsockname()[1]
     return number
