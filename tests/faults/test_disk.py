@@ -13,12 +13,12 @@ import pytest
 
 from pgwerk import Werk
 from tests import handlers
-from tests.faults.load import QUICK, ROUNDS, Load
-from tests.postgres import running
+from tests.faults.load import QUICK, ROUNDS, Load, until
+from tests.postgres import Postgres, rows, running
 from tests.workplace import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from tests.faults.history.log import Log
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = "full"
 SIZE = "160m"
 RECOVERED = 5.0  # seconds after there is room again, and a server
-SMALL = ("max_wal_size=16MB", "min_wal_size=2MB", "autovacuum=off")
+SMALL = ("restart_after_crash=off", "max_wal_size=16MB", "min_wal_size=2MB", "autovacuum=off")
 LARGE = os.urandom(300_000).hex()  # it fits into no page that is there already
 
 
@@ -53,7 +53,24 @@ def make_room(folder: Path) -> None:
     (folder / "filling").unlink()
 
 
-async def test_a_full_disk_loses_nothing(log: Log, tmp_path: Path) -> None:
+async def refuse_jobs(_: Postgres, app: Werk) -> None:
+    """The tables cannot grow."""
+    with pytest.raises(psycopg.errors.DiskFull, match="No space left on device"):
+        await app.enqueue(handlers.echo, LARGE)
+
+
+async def go_down(server: Postgres, _: Werk) -> None:
+    """The log of its writes cannot grow: it ends at once, as in a crash."""
+    with contextlib.suppress(psycopg.OperationalError):
+        while True:
+            rows(server.dsn, "select pg_logical_emit_message(false, 'faults', repeat('x', 100000))")
+    await until(lambda: not (server.folder / "postmaster.pid").exists(), "the server is gone")
+
+
+@pytest.mark.parametrize("suffer", [refuse_jobs, go_down])
+async def test_a_full_disk_loses_nothing(
+    log: Log, tmp_path: Path, suffer: Callable[[Postgres, Werk], Awaitable[None]]
+) -> None:
     recoveries = []
     with small_disk(tmp_path / "disk") as disk, running(disk / "data", *SMALL, initdb=["--wal-segsize=1"]) as server:
         async with Werk(server.dsn, schema=SCHEMA) as app, Load(app, log, server.dsn) as load:
@@ -61,12 +78,14 @@ async def test_a_full_disk_loses_nothing(log: Log, tmp_path: Path) -> None:
                 for _ in range(ROUNDS):
                     recoveries.append(await load.recovery())
                     await asyncio.to_thread(fill, disk)
-                    with pytest.raises(psycopg.errors.DiskFull, match="No space left on device"):
-                        await app.enqueue(handlers.echo, LARGE)
+                    await suffer(server, app)
                     await asyncio.sleep(load.chance.uniform(0.2, 1))
                     make_room(disk)
+                    if suffer is go_down:
+                        await asyncio.to_thread(server.start)
                 recoveries.append(await load.recovery())
                 await load.drained()
                 assert [worker.stop() for worker in crew] == [0, 0]
         print(f"{ROUNDS} rounds, worst recovery {max(recoveries[1:]):.1f} s: {load.prove()}")
     assert max(recoveries[1:]) <= RECOVERED
+    assert "Traceback" not in "".join(worker.log.read_text() for worker in crew)
