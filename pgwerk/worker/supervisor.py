@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from pgwerk.errors import InvalidOption, WerkError
 from pgwerk.worker.signals import STOPPING
+from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,8 +128,7 @@ class Supervisor:
             logger.info("worker process %d has done its part; another one takes its place", pid)
 
     def _fork(self) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # what is sent to the child is for its own handlers
         pid = os.fork()
         if pid == 0:
@@ -156,8 +155,7 @@ class Supervisor:
         except BaseException:
             logger.exception("worker process %d failed", os.getpid())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_streams()
             os._exit(status)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.errors import JobTimeout
@@ -10,12 +12,20 @@ from pgwerk.errors import JobTimeout
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+logger = logging.getLogger("pgwerk")
+
 LEEWAY = 0.5  # seconds in which a coroutine elsewhere says by itself that its time is over
 
 
 async def in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
-    if timeout is None:
-        return await coroutine
+    home = os.getpid()
+    try:
+        return await (coroutine if timeout is None else _limited(coroutine, timeout))
+    finally:
+        stay_home(home)
+
+
+async def _limited(coroutine: Awaitable[Any], timeout: float) -> Any:
     try:
         async with asyncio.timeout(timeout) as limit:
             result = await coroutine
@@ -26,6 +36,13 @@ async def in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
     if limit.expired():  # it would not be cancelled, and came back too late
         raise late(timeout)
     return result
+
+
+def stay_home(home: int) -> None:
+    """A handler that forks may come back in the child too: that has no business here, on the worker's connections."""
+    if os.getpid() != home:
+        logger.error("a handler has forked and come back in the child; process %d ends here", os.getpid())
+        os._exit(1)
 
 
 def late(timeout: float | None) -> JobTimeout:
