@@ -28,7 +28,6 @@ ROUNDS = int(os.environ.get("PGWERK_TEST_ROUNDS", "1"))
 PERSISTENT = Retry(max=1000, intervals=0)  # a lost worker uses an attempt of every job in its hands
 PATIENCE = 1.0  # seconds that those workers have with each other
 QUICK = ("--heartbeat-interval", str(PATIENCE / 5), "--sweep-interval", "0.2", "--concurrency", "5")
-PAUSE = 0.02  # seconds between two calls of the producer
 
 _OPEN = "select count(*) from job where id not in (select job_id from finished)"
 _NOW = "select coalesce(max(tick), 0) from asked"
@@ -42,16 +41,17 @@ _WORKERS = "select id from worker where name like '%%:' || %s"
 class Load:
     """`async with Load(app, log, dsn) as load:`, break what is to break, `await load.drained()`, `load.prove()`.
 
-    `dsn` is a way to the tables that is never broken when it is used.
+    `dsn` is a way to the tables that is never broken when it is used, `pause` is between two calls of the producer.
     """
 
-    def __init__(self, app: Werk, log: Log, dsn: str) -> None:
+    def __init__(self, app: Werk, log: Log, dsn: str, pause: float = 0.02) -> None:
         self.seed = random.randrange(10**6)
         print(f"seed {self.seed}")
         self.chance = random.Random(self.seed)
         self.dsn = dsn
         self._app, self._log, self._schema = app, log, app.config.schema
         self._producer = Producer(app, log, "load")
+        self._pause = pause
         self._is_over = False
 
     async def __aenter__(self) -> Self:
@@ -74,7 +74,7 @@ class Load:
                 case _:
                     commits = self.chance.random() < 0.5
                     await self._producer.enqueue_with(dsn, self._params(), self._params(), commits=commits)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
 
     def _family(self) -> list[EnqueueParams]:
         group = f"group {self.chance.randrange(3)}"
