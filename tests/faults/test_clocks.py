@@ -87,6 +87,6 @@ def _timed() -> list[EnqueueParams]:
         EnqueueParams(acts.work, at=datetime.now(UTC) + timedelta(seconds=1)),
         EnqueueParams(acts.work, repeat=Repeat(1, interval=1)),
         EnqueueParams(acts.work, [0.0, 1], retry=Retry(2, intervals=RETRY)),
-        EnqueueParams(acts.work, [2.5], heartbeat=0.5, timeout=HOUR / 2),
+        EnqueueParams(acts.work, [1.5], heartbeat=0.5, timeout=HOUR / 2),
         EnqueueParams(acts.work, ttl=HOUR / 2, result_ttl=HOUR / 2),
     ]

@@ -67,7 +67,7 @@ async def go_down(server: Postgres, _: Werk) -> None:
     await until(lambda: not (server.folder / "postmaster.pid").exists(), "the server is gone")
 
 
-@pytest.mark.parametrize("suffer", [refuse_jobs, go_down])
+@pytest.mark.parametrize("suffer", [refuse_jobs, go_down] if ROUNDS > 1 else [refuse_jobs])
 async def test_a_full_disk_loses_nothing(
     log: Log, tmp_path: Path, suffer: Callable[[Postgres, Werk], Awaitable[None]]
 ) -> None:

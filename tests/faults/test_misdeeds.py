@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("async", "thread", "process", "fork") if ROUNDS > 1 else ("async", "process")
 IN_PROCESSES = ("process", "fork")
 BORNE = [
-    EnqueueParams(misdeeds.block, [PATIENCE * 2.5]),
+    EnqueueParams(misdeeds.block, [PATIENCE * 1.5]),
     EnqueueParams(misdeeds.leak, [100]),
     EnqueueParams(misdeeds.babble),
     EnqueueParams(misdeeds.fork),
