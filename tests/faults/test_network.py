@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
+
+from psycopg.conninfo import make_conninfo
 
 from pgwerk import Werk
 from tests.faults.load import PATIENCE, QUICK, ROUNDS, Load
+from tests.faults.namespace import Namespace
+from tests.postgres import rows, running
 from tests.proxy import Proxy
-from tests.workplace import Worker
+from tests.workplace import Worker, workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
     Fault = Callable[[Proxy], Awaitable[None]]
 
+SCHEMA = "pulled"
+PULLED = 2.0 if ROUNDS == 1 else 25.0  # seconds at most; longer than any timeout of the network
 SLOW = 0.1  # seconds, each way
 LOST = 5  # answers
 GREETINGS = b"NR"  # how a server's answers to a new connection begin
@@ -108,3 +114,30 @@ async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, 
         assert [await asyncio.to_thread(worker.stop) for worker in crew] == [0, 0, 0]
     print({name: f"{max(each):.1f} s" for name, each in recoveries.items()})
     print(load.prove())
+
+
+async def test_a_pulled_cable_loses_nothing(log: Log, tmp_path: Path) -> None:
+    """Two workers beyond it, one on this side; without the cable no packet arrives, and nobody is told of anything."""
+    recoveries = []
+    with ExitStack() as stack:
+        beyond = stack.enter_context(Namespace())
+        server = stack.enter_context(running(tmp_path / "server" / "data", f"listen_addresses={beyond.here}"))
+        with (server.folder / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {beyond.here}/30 trust\n")
+        rows(server.dsn, "select pg_reload_conf()")
+        far = make_conninfo(server.dsn, host=beyond.here)
+        async with Werk(server.dsn, schema=SCHEMA) as app, Load(app, log, server.dsn) as load:
+            near = stack.enter_context(workers(1, server.dsn, SCHEMA, tmp_path / "near", *QUICK))
+            crew = stack.enter_context(workers(2, far, SCHEMA, tmp_path / "far", *QUICK, behind=beyond.command))
+            for _ in range(ROUNDS):
+                for worker in crew:
+                    recoveries.append(await load.recovery(pid=worker.process.pid))
+                    log.fault("pulled cable", worker.process.pid)
+                beyond.pull()
+                await asyncio.sleep(load.chance.uniform(0.2, 1) * PULLED)
+                await load.recovery(pid=near[0].process.pid)
+                beyond.plug_in()
+            recoveries += [await load.recovery(pid=worker.process.pid) for worker in crew]
+            await load.drained()
+            assert [worker.stop() for worker in (*near, *crew)] == [0] * 3
+    print(f"{ROUNDS} times, worst recovery {max(recoveries[2:]):.1f} s: {load.prove()}")
