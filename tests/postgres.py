@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -42,6 +44,26 @@ class Postgres:
             check=True, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "postmaster.pid").read_text().split()[0])
+
+    def kill(self) -> None:
+        """As a crash. Its backends notice when they look up, and until then it cannot be started again."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _exists(pid), "the server is gone")
+
+    def restart_after_crash(self) -> None:
+        wait_until(self._starts, "the server starts again")
+
+    def _starts(self) -> bool:
+        try:
+            self.start()
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
     def stop(self, mode: str = "fast") -> None:
         self._tools.run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.folder))
 
@@ -67,6 +89,14 @@ def running(folder: Path, *settings: str, initdb: Sequence[str] = ()) -> Iterato
     finally:
         with contextlib.suppress(embedded.EmbeddedError):
             server.stop("immediate")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -26,8 +26,9 @@ asked as materialized (
         c.*,
         j.function, j.payload, j.max_attempts, j.attempts_before, j.retry_intervals, j.timeout_secs, j.heartbeat_secs,
         j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, j.callback_of,
-        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null or j.repeat_remaining > 0
-            or j.result_ttl is not null or j.failure_ttl is not null or j.failure_mode is not null as has_sequel,
+        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null
+            or (j.repeat_remaining > 0) is true or j.result_ttl is not null or j.failure_ttl is not null
+            or j.failure_mode is not null as has_sequel,
         (select bool_and(group_key is null) from candidate) as is_free
     from candidate c
     left join lateral (select * from pgwerk.job where id = c.job_id offset 0) j on true
@@ -83,8 +84,9 @@ asked as materialized (
         c.*,
         j.function, j.payload, j.max_attempts, j.attempts_before, j.retry_intervals, j.timeout_secs, j.heartbeat_secs,
         j.key, j.meta, j.ttl, j.scheduled_at, j.enqueued_at, j.callback_of,
-        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null or j.repeat_remaining > 0
-            or j.result_ttl is not null or j.failure_ttl is not null or j.failure_mode is not null as has_sequel,
+        j.on_success is not null or j.on_failure is not null or j.on_stopped is not null
+            or (j.repeat_remaining > 0) is true or j.result_ttl is not null or j.failure_ttl is not null
+            or j.failure_mode is not null as has_sequel,
         c.group_key is null or (
             c.best_id = c.job_id
             and not exists (select from pgwerk.active a where a.group_key = c.group_key offset 0)

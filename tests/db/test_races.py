@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgwerk import JobStatus
+from pgwerk import JobStatus, Repeat
 from pgwerk.maintenance import expiry
 from tests.db.race import Race, jobs, look, retry
 
@@ -228,6 +228,16 @@ async def test_a_plain_claim_leaves_everything_to_the_careful_one_if_there_is_a_
     assert [(row["job_id"], row["fate"]) for row in rows] == [(job, "left") for job in mine]
     rows = await race.first.say(race.claim_grouped(worker, 2))
     assert [(row["job_id"], row["fate"]) for row in rows] == [(job, "taken") for job in mine]
+
+
+async def test_a_claim_knows_of_which_jobs_nothing_follows_the_end(race: Race) -> None:
+    """What it does not know, every end would have to look up."""
+    worker = await race.worker()
+    options: list[dict[str, Any]] = [{}, {"retry": 3, "priority": 0}, {"repeat": Repeat(1)}, {"result_ttl": 1}]
+    for each in options:
+        await race.enqueue(**each)
+    rows = await race.first.say(race.claim(worker))
+    assert [row["has_sequel"] for row in rows] == [False, False, True, True]
 
 
 def _make_due(query: Any, job: int | None = None) -> None:

@@ -6,9 +6,19 @@ import pytest
 
 from tests.faults import acts
 from tests.faults.history.log import VARIABLE, Log
+from tests.postgres import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server that tests may strike."""
+    with running(tmp_path_factory.mktemp("struck") / "data") as server:
+        yield server
 
 
 @pytest.fixture

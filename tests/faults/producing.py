@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgwerk import Dependency, EnqueueParams, Job, Retry, WerkError
+from pgwerk import Dependency, EnqueueParams, Job, Retry
+from pgwerk.errors import ServerUnreachable
 from pgwerk.params import CALLBACKS, OPTIONS
+from pgwerk.wire import Disconnected
 from tests.faults.history.facts import Asked
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from tests.faults.history.log import Log
 
-FAILURES = (WerkError, psycopg.Error, OSError)  # of a call: nobody knows what was done
+# On the way, or by a server that is about to go: nobody knows what was done. What is refused for itself is a bug.
+BROKEN = (Disconnected, psycopg.OperationalError, psycopg.InternalError)
 
 
 class Producer:
@@ -33,7 +36,10 @@ class Producer:
         call = self._ask(params)
         try:
             jobs = await self._send(params)
-        except FAILURES:
+        except BROKEN:
+            return None
+        except ServerUnreachable:
+            self._log.rolled_back(call)  # it was never sent
             return None
         self._log.committed(call, _ids(jobs))
         return jobs
@@ -46,7 +52,7 @@ class Producer:
                 jobs = await self._app.enqueue_many(params, _conn=connection)
                 if not commits:
                     await connection.rollback()
-        except FAILURES:
+        except BROKEN:
             if not commits:
                 self._log.rolled_back(call)
             return None

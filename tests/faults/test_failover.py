@@ -55,8 +55,7 @@ class Pair:
     def lose_primary(self) -> None:
         """As when the primary's machine loses its power: none of its processes says another word."""
         pids = [pid for (pid,) in rows(self.primary.dsn, "select pid from pg_stat_activity")]
-        postmaster = int((self.primary.folder / "postmaster.pid").read_text().split()[0])
-        for pid in (postmaster, *pids):
+        for pid in (self.primary.pid, *pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

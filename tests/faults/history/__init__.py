@@ -36,6 +36,9 @@ class Figures(NamedTuple):
     lost: int
     """Attempts that ended with their worker."""
 
+    longest_loss: float
+    """Seconds from a worker's death until the last of its jobs was taken back."""
+
 
 def broken(history: History) -> list[Broken]:
     return [each for rule in RULES for each in rule(history)]
@@ -52,4 +55,5 @@ def prove(log: Log, dsn: str, schema: str) -> Figures:
         jobs=len(history.jobs),
         runs=len(history.runs),
         lost=sum(each.is_lost for each in history.attempts),
+        longest_loss=max(history.losses(), default=0.0),
     )

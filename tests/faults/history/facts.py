@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K", bound="Hashable")
 
+KILLED = "a worker killed"
 COMMITTED, ROLLED_BACK, UNKNOWN = "committed", "rolled back", "unknown"
 CALLBACKS = {"complete": "on_success", "failed": "on_failure", "aborted": "on_stopped"}
 
@@ -87,7 +88,8 @@ class Attempt:
 
     @property
     def is_lost(self) -> bool:
-        return self.error is not None and self.error.startswith("worker ") and self.error.endswith(" lost")
+        """With its worker, or because it gave no sign of life: no handler of ours fails in such words."""
+        return self.error is not None and self.error.endswith(" lost")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,6 +173,13 @@ class History:
     def is_lost(self, run: Run) -> bool:
         """Its attempt was taken from its worker: whatever it still did counts for nothing."""
         return (self.job_of(run) or 0, run.worker_id) in self.lost
+
+    def losses(self) -> list[float]:
+        """Seconds from the kill of a worker to the rescue of each of its jobs. The two servers share a clock."""
+        killed = {fault.pid: fault.at for fault in self.faults if fault.what == KILLED}
+        dead = {worker.id: killed[worker.pid] for worker in self.workers if worker.pid in killed}
+        lost = [each for each in self.attempts if each.is_lost and each.worker_id in dead]
+        return [(each.finished_at - dead[each.worker_id or 0]).total_seconds() for each in lost]
 
     def asked_of(self, job: Job) -> Asked | None:
         return self.by_name.get(job.name) if job.name is not None else None
