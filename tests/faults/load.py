@@ -29,8 +29,13 @@ PERSISTENT = Retry(max=1000, intervals=0)  # a lost worker uses an attempt of ev
 PATIENCE = 1.0  # seconds that those workers have with each other
 QUICK = ("--heartbeat-interval", str(PATIENCE / 5), "--sweep-interval", "0.2", "--concurrency", "5")
 
+MOST_AHEAD = 50  # calls of the producer whose first jobs have not run
+
 _OPEN = "select count(*) from job where id not in (select job_id from finished)"
 _NOW = "select coalesce(max(tick), 0) from asked"
+_PROGRESS = (
+    "select (select count(*) from answered where ids is not null), (select count(*) from run where name like '%.1')"
+)
 _RAN = """
     select worker_id from run join asked on call = split_part(name, '.', 1)
     where asked.tick > %s and worker_id = any (%s)
@@ -66,6 +71,8 @@ class Load:
         """Every call is waited for: only so its outcome is known."""
         enqueue, dsn = self._producer.enqueue, self._app.database.dsn
         while not self._is_over:
+            while self._is_far_ahead():
+                await asyncio.sleep(self._pause)
             match self.chance.randrange(3):
                 case 0:
                     await asyncio.gather(*[enqueue(self._params()) for _ in range(4)])
@@ -75,6 +82,11 @@ class Load:
                     commits = self.chance.random() < 0.5
                     await self._producer.enqueue_with(dsn, self._params(), self._params(), commits=commits)
             await asyncio.sleep(self._pause)
+
+    def _is_far_ahead(self) -> bool:
+        """So that a new job always has its turn soon, however slow the machine is."""
+        ((asked, ran),) = rows(self._log.dsn, _PROGRESS)
+        return bool(asked - ran > MOST_AHEAD)
 
     def _family(self) -> list[EnqueueParams]:
         group = f"group {self.chance.randrange(3)}"

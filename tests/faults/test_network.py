@@ -108,6 +108,7 @@ async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, 
                 pid = crew[victim].process.pid
                 if fault in DEADLY:
                     log.fault(fault.__name__, pid)
+                print(fault.__name__, pid)
                 await fault(proxies[victim])
                 recoveries[fault.__name__].append(await load.recovery(pid=pid))
         await load.drained()
