@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgwerk import EnqueueParams, Repeat, Retry, Werk
 from tests.faults import acts
+from tests.faults.crew import BEAT, HASTY, PATIENCE
 from tests.faults.history import prove
 from tests.faults.producing import Producer
 from tests.postgres import DEADLINE, rows
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("PGWERK_TEST_ROUNDS", "1"))
 PERSISTENT = Retry(max=1000, intervals=0)  # a lost worker uses an attempt of every job in its hands
-PATIENCE = 1.0  # seconds that those workers have with each other
-QUICK = ("--heartbeat-interval", str(PATIENCE / 5), "--sweep-interval", "0.2", "--concurrency", "5")
-
+QUICK = ("--heartbeat-interval", str(BEAT), "--sweep-interval", "0.2", "--concurrency", "5")
 MOST_AHEAD = 50  # calls of the producer whose first jobs have not run
 
 _OPEN = "select count(*) from job where id not in (select job_id from finished)"
@@ -40,6 +39,7 @@ _RAN = """
     select worker_id from run join asked on call = split_part(name, '.', 1)
     where asked.tick > %s and worker_id = any (%s)
 """
+_PIDS = "select substring(name from '[0-9]+$')::integer from worker"
 _WORKERS = "select id from worker where name like '%%:' || %s"
 
 
@@ -118,6 +118,9 @@ class Load:
 
     def prove(self) -> str:
         """The figures, once nothing is under way any more."""
+        if PATIENCE < HASTY:
+            for (pid,) in self._query(_PIDS):
+                self._log.fault("a hasty worker", pid)
         figures = prove(self._log, self.dsn, self._schema)
         named = ", ".join(f"{count} {name}" for name, count in figures._asdict().items())
         return f"{named}; nothing lost, nothing twice"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk import EnqueueParams, JobStatus, Repeat, Retry, Werk
 from tests.faults import acts
-from tests.faults.load import QUICK, ROUNDS, Load
+from tests.faults.load import ROUNDS, Load
 from tests.faults.producing import Producer
 from tests.postgres import rows
 from tests.workplace import workers
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.faults.history.log import Log
 
+CALM = ("--heartbeat-interval", "2", "--sweep-interval", "0.2")  # even on a busy machine nobody seems dead
 HOUR = 3600
 RETRY = 1  # seconds
 LATE = timedelta(seconds=5)  # on a busy machine a job that is due may have to wait for its turn
@@ -56,7 +57,7 @@ async def test_wrong_clocks_change_nothing(
     with ExitStack() as stack:
         for number, environment in enumerate(wrong_clocks()):
             path = tmp_path / f"log.{number}"
-            crew += stack.enter_context(workers(1, dsn, schema, path, *QUICK, environment=environment))
+            crew += stack.enter_context(workers(1, dsn, schema, path, *CALM, environment=environment))
         async with Load(app, log, dsn) as load:
             for worker in crew:
                 await load.recovery(pid=worker.process.pid)

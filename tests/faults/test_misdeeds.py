@@ -10,7 +10,8 @@ import pytest
 
 from pgwerk import EnqueueParams, JobStatus, Werk
 from tests.faults import misdeeds
-from tests.faults.load import PATIENCE, QUICK, ROUNDS, Load
+from tests.faults.crew import PATIENCE
+from tests.faults.load import QUICK, ROUNDS, Load
 from tests.faults.producing import Producer
 from tests.postgres import rows
 from tests.workplace import Worker
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.faults.history.log import Log
 
+pytestmark = pytest.mark.timeout(3600)
 KINDS = ("async", "thread", "process", "fork") if ROUNDS > 1 else ("async", "process")
 IN_PROCESSES = ("process", "fork")
 BORNE = [
@@ -81,6 +83,6 @@ async def _ends(app: Werk, producer: Producer, *params: EnqueueParams) -> list[t
         each.priority = 1  # before all that has piled up
     jobs = await producer.enqueue(*params)
     assert jobs is not None
-    ended = await asyncio.gather(*[app.wait_for(job, timeout=40) for job in jobs if job is not None])
+    ended = await asyncio.gather(*[app.wait_for(job, timeout=40 + 2 * PATIENCE) for job in jobs if job is not None])
     errors = [re.sub(r"worker \S+ lost$", "lost", (job.error or "").rpartition("\n")[2]) for job in ended]
     return [(job.status, job.attempts, error) for job, error in zip(ended, errors, strict=True)]

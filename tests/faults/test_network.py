@@ -7,10 +7,12 @@ from collections import defaultdict
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgwerk import Werk
-from tests.faults.load import PATIENCE, QUICK, ROUNDS, Load
+from tests.faults.crew import PATIENCE
+from tests.faults.load import QUICK, ROUNDS, Load
 from tests.faults.namespace import Namespace
 from tests.postgres import rows, running
 from tests.proxy import Proxy
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     Fault = Callable[[Proxy], Awaitable[None]]
 
+pytestmark = pytest.mark.timeout(3600)
 SCHEMA = "pulled"
 PULLED = 2.0 if ROUNDS == 1 else 25.0  # seconds at most; longer than any timeout of the network
 SLOW = 0.1  # seconds, each way
@@ -75,7 +78,7 @@ async def fall_silent(proxy: Proxy) -> None:
 async def fall_silent_for_long(proxy: Proxy) -> None:
     """Whoever is behind it is declared dead, and says what it had to say when its jobs run elsewhere."""
     proxy.black_hole()
-    await asyncio.sleep(PATIENCE * 2.5)
+    await asyncio.sleep(PATIENCE * 1.5)
     proxy.heal()
 
 
