@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ from pgwerk.errors import JobTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-
-logger = logging.getLogger("pgwerk")
 
 LEEWAY = 0.5  # seconds in which a coroutine elsewhere says by itself that its time is over
 
@@ -39,9 +37,12 @@ async def _limited(coroutine: Awaitable[Any], timeout: float) -> Any:
 
 
 def stay_home(home: int) -> None:
-    """A handler that forks may come back in the child too: that has no business here, on the worker's connections."""
+    """A handler that forks may come back in the child too: that has no business here, on the worker's connections. It
+    says so without Python's streams and logs, whose locks a thread that is not here may have held.
+    """
     if os.getpid() != home:
-        logger.error("a handler has forked and come back in the child; process %d ends here", os.getpid())
+        with contextlib.suppress(OSError):
+            os.write(2, b"a handler has forked and come back in the child; process %d ends here\n" % os.getpid())
         os._exit(1)
 
 
