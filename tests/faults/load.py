@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ROUNDS = int(os.environ.get("PGWERK_TEST_ROUNDS", "1"))
 PERSISTENT = Retry(max=1000, intervals=0)  # a lost worker uses an attempt of every job in its hands
 QUICK = ("--heartbeat-interval", str(BEAT), "--sweep-interval", "0.2", "--concurrency", "5")
+CALM = ("--heartbeat-interval", "2", *QUICK[2:])  # even on a busy machine nobody seems dead
+RECOVERED = 5.0 if ROUNDS > 1 else DEADLINE  # seconds; the short form measures nothing, a machine may be too busy
 MOST_AHEAD = 50  # calls of the producer whose first jobs have not run
 
 _OPEN = "select count(*) from job where id not in (select job_id from finished)"

@@ -13,7 +13,7 @@ import pytest
 
 from pgwerk import Werk
 from tests import handlers
-from tests.faults.load import QUICK, ROUNDS, Load, until
+from tests.faults.load import QUICK, RECOVERED, ROUNDS, Load, until
 from tests.postgres import Postgres, rows, running
 from tests.workplace import workers
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "full"
 SIZE = "160m"
-RECOVERED = 5.0  # seconds after there is room again, and a server
 SMALL = ("restart_after_crash=off", "max_wal_size=16MB", "min_wal_size=2MB", "autovacuum=off")
 LARGE = os.urandom(300_000).hex()  # it fits into no page that is there already
 

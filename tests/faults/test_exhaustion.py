@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgwerk import Werk
 from pgwerk.errors import ServerUnreachable
-from tests.faults.load import QUICK, ROUNDS, Load, until
+from tests.faults.load import QUICK, RECOVERED, ROUNDS, Load, until
 from tests.postgres import rows, running
 from tests.workplace import Worker, workers
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tests.faults.history.log import Log
 
 SCHEMA = "exhausted"
-RECOVERED = 5.0  # seconds after the server can do it again
 ALL_CONNECTIONS, FOR_SUPERUSERS = 30, 3
 HASTY = {"statement_timeout": "100ms", "lock_timeout": "100ms", "idle_in_transaction_session_timeout": "500ms"}
 _THEIRS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgwerk'"

@@ -14,7 +14,7 @@ import pytest
 from pgwerk import EnqueueParams, Retry, Werk
 from tests import handlers
 from tests.faults import misdeeds
-from tests.faults.load import PERSISTENT, QUICK, until
+from tests.faults.load import CALM, PERSISTENT, QUICK, until
 from tests.workplace import Worker
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ async def test_poison_fails_and_all_else_flows(
     for start in range(0, count, BULK):
         await app.enqueue_many(_pairs(min(BULK, count - start), 1 if is_apart else PERSISTENT))
     began = time.monotonic()
-    worker = Worker(dsn, schema, tmp_path / "log", *QUICK, "--worker-type", kind, "--processes", "2")
+    options = (*(CALM if is_apart else QUICK), "--worker-type", kind, "--processes", "2")
+    worker = Worker(dsn, schema, tmp_path / "log", *options)
     try:
         await until(lambda: query(_LEFT) == [(0,)], "every job has ended", max(60, count))
         assert worker.stop() == 0

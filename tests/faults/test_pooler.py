@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgwerk import Werk, embedded
-from tests.faults.load import QUICK, ROUNDS, Load, until
+from tests.faults.load import QUICK, RECOVERED, ROUNDS, Load, until
 from tests.postgres import free_port, wait_until
 from tests.workplace import workers
 
@@ -35,7 +35,6 @@ default_pool_size = 6
 max_client_conn = 200
 """
 
-RECOVERED = 5.0  # seconds after it accepts connections again
 DEAF = "hears no notifications"
 
 needs_pgbouncer = pytest.mark.skipif(
