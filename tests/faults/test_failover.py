@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = "failover"
 RECOVERED = 10.0 if ROUNDS > 1 else DEADLINE  # seconds after the promotion: what the guarantees promise
 QUICK_RETRY = "wal_retrieve_retry_interval=200ms"  # a standby that waits for its lost primary hears of no promotion
+_NUMBERED = f"select max(id) <= (select last_value from {SCHEMA}.job_id_seq) from {SCHEMA}.job"
 _SYNCHRONOUS = "select from pg_stat_replication where sync_state = 'sync'"
 
 
@@ -90,6 +91,8 @@ async def test_a_failover_loses_nothing(log: Log, tmp_path: Path) -> None:
                     promoted = time.monotonic()
                     await asyncio.to_thread(pair.promote)
                     recoveries.append(await load.recovery(promoted))
+                    async with Werk(pair.dsn, schema=SCHEMA, auto_migrate=False):
+                        assert rows(pair.dsn, _NUMBERED) == [(True,)]
                 await load.drained()
                 assert [worker.stop() for worker in crew] == [0, 0, 0]
         print(f"{ROUNDS} failovers, worst recovery {max(recoveries):.1f} s: {load.prove()}")
