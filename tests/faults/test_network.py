@@ -111,7 +111,6 @@ async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, 
                 pid = crew[victim].process.pid
                 if fault in DEADLY:
                     log.fault(fault.__name__, pid)
-                print(fault.__name__, pid)
                 await fault(proxies[victim])
                 recoveries[fault.__name__].append(await load.recovery(pid=pid))
         await load.drained()
@@ -144,4 +143,4 @@ async def test_a_pulled_cable_loses_nothing(log: Log, tmp_path: Path) -> None:
             recoveries += [await load.recovery(pid=worker.process.pid) for worker in crew]
             await load.drained()
             assert [worker.stop() for worker in (*near, *crew)] == [0] * 3
-    print(f"{ROUNDS} times, worst recovery {max(recoveries[2:]):.1f} s: {load.prove()}")
+        print(f"{ROUNDS} times, worst recovery {max(recoveries[2:]):.1f} s: {load.prove()}")
