@@ -39,7 +39,7 @@ class Maintenance:
         if time.monotonic() - self._looked_at_all > FULL_LOOK:
             self._looked_at_all, self._forgotten_until = time.monotonic(), 0.0
         async with self._database.session() as session:
-            duties = await session.single(
+            duties = await session.run(
                 self._store.duties(
                     _finite(self._config.result_ttl), _finite(self._config.failure_ttl), self._forgotten_until
                 )

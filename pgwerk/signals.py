@@ -1,17 +1,38 @@
-"""Signals that stop a worker or a scheduler."""
+"""What stops a worker or a scheduler, and what does not."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+T = TypeVar("T")
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger("pgwerk")
+
+
+class Leaving(SystemExit):
+    """By a signal, before there was a worker to hear it."""
+
+
+def run_through(loop: asyncio.AbstractEventLoop, main: asyncio.Task[T]) -> T:
+    """`sys.exit` in a task that a handler has started ends the loop's run: that task has failed, the loop goes on."""
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except Leaving:
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            logger.warning("%r in a task that a handler has started; the others go on", error)
 
 
 @contextlib.contextmanager

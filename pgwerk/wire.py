@@ -6,7 +6,10 @@ statements of a transaction, and the next transaction, leave together.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -106,6 +109,7 @@ class Session:
         self.is_own = False
         self._has_settled = False
         self._prepared = prepared
+        _sessions.add(self)
 
     async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
@@ -155,6 +159,13 @@ class Session:
     def close(self) -> None:
         """At once, without a word to the server: whoever gave up on it waits for nothing."""
         self.pgconn.finish()
+
+    def let_go(self) -> None:
+        """In the child of a fork: what is said or closed here must not reach the server that its parent talks with."""
+        if self.pgconn.status == pq.ConnStatus.OK:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, self.pgconn.socket, inheritable=False)
+            os.close(nothing)
 
     async def _drive(self, steps: Steps[T], look: float = _LOOK) -> T:
         try:
@@ -272,6 +283,18 @@ class Session:
             yield waiting.Wait.R
             self.pgconn.consume_input()
         return found
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for session in list(_sessions):
+        session.let_go()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _nothing(_: list[Row]) -> None:

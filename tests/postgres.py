@@ -15,27 +15,32 @@ import psycopg
 from pgwerk import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 DEADLINE = 40.0  # seconds; a fact that has not come by then will not come
 
 
 class Postgres:
-    def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+    """`settings` are of the server ("max_connections=10"), beside those that all have."""
+
+    def __init__(self, folder: Path, *settings: str, port: int | None = None, initdb: Sequence[str] = ()) -> None:
+        self.port = port or free_port()
         self._tools = embedded._find_tools()
-        self.folder = folder
+        self.folder, self._settings = folder, settings
         self._sockets = folder.parent
         folder.parent.mkdir(exist_ok=True)
-        self._tools.run("initdb", "-D", str(folder), "-U", "werk", "-A", "trust", "-E", "UTF8", "--no-sync")
+        if not folder.exists():
+            self._tools.run(
+                "initdb", "-D", str(folder), "-U", "werk", "-A", "trust", "-E", "UTF8", "--no-sync", *initdb
+            )
         self.dsn = f"host={self._sockets} port={self.port} user=werk dbname=postgres"
 
     def start(self) -> None:
-        options = f"-k {self._sockets} -p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100"
-        log = str(self.folder / "server.log")
+        own = ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=100", *self._settings)
+        options = f"-k {self._sockets} -p {self.port} " + " ".join(f"-c {setting}" for setting in own)
         subprocess.run(
-            self._tools.command("pg_ctl", "start", "-w", "-s", "-D", str(self.folder), "-l", log, "-o", options),
+            self._tools.command("pg_ctl", "start", "-w", "-s", "-D", str(self.folder), "-l", self._log, "-o", options),
             check=True, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
@@ -62,10 +67,22 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         self._tools.run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.folder))
 
+    def clone(self, folder: Path, port: int | None = None) -> Postgres:
+        """A standby that follows this server as soon as it is started."""
+        self._tools.run("pg_basebackup", "-d", self.dsn, "-D", str(folder), "-R", "-c", "fast", "--no-sync")
+        return Postgres(folder, *self._settings, port=port)
+
+    def promote(self) -> None:
+        self._tools.run("pg_ctl", "promote", "-w", "-s", "-D", str(self.folder))
+
+    @property
+    def _log(self) -> str:
+        return str(self.folder / "server.log")
+
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Postgres]:
-    server = Postgres(folder)
+def running(folder: Path, *settings: str, initdb: Sequence[str] = ()) -> Iterator[Postgres]:
+    server = Postgres(folder, *settings, initdb=initdb)
     server.start()
     try:
         yield server
@@ -82,7 +99,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number: int = taken.getsockname()[1]
     return number
@@ -99,4 +116,5 @@ def wait_until(fact: Callable[[], Any], what: str, seconds: float = DEADLINE) ->
 
 def rows(dsn: str, text: str, *values: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(text, values or None).fetchall()
+        cursor = connection.execute(text, values or None)
+        return cursor.fetchall() if cursor.rownumber is not None else []

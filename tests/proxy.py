@@ -37,7 +37,9 @@ class Proxy:
         """Seconds that everything is under way, each way."""
 
         self.on_answer: Callable[[bytes], bytes] = bytes
-        """What the server says, and what the client is to hear instead."""
+        """What the server says, and what the client is to hear instead; an OSError cuts the wire before it hears any of
+        it.
+        """
 
         self.round_trips = 0
         """How often the server has answered what a client had said, all connections together."""
@@ -77,6 +79,13 @@ class Proxy:
         """What was held back arrives after all."""
         self.open.set()
 
+    def sever(self) -> None:
+        """What is open stays open on both sides, and nothing passes any more, not even an end: half-open connections
+        until they are cut. New ones work.
+        """
+        for wire in self._wires:
+            wire.is_severed = True
+
     def cut(self) -> None:
         """Every connection is reset, on both sides."""
         for wire in self._wires:
@@ -114,6 +123,8 @@ class _Wire:
     ) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._asked = False
+        self._is_cut = asyncio.Event()
+        self.is_severed = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -125,6 +136,7 @@ class _Wire:
                 tasks.create_task(self._read(self._server[0], answered, self._note_answer))
                 tasks.create_task(self._write(said, self._server[1]))
                 tasks.create_task(self._write(answered, self._client[1]))
+                tasks.create_task(self._end_when_cut())
         except* OSError:
             pass  # a broken wire is what tests ask for
         finally:
@@ -132,6 +144,7 @@ class _Wire:
             self.ended.set_result(None)
 
     def cut(self) -> None:
+        self._is_cut.set()
         for _, writer in (self._client, self._server):
             with contextlib.suppress(OSError):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -150,11 +163,20 @@ class _Wire:
         loop = asyncio.get_running_loop()
         while (packet := await queue.get()).data:
             await asyncio.sleep(max(0.0, packet.arrives - loop.time()))
-            await self._proxy.open.wait()
+            await self._may_pass()
             writer.write(packet.data)
             await writer.drain()
-        await self._proxy.open.wait()
+        await self._may_pass()
         raise ConnectionError("one side has hung up")
+
+    async def _may_pass(self) -> None:
+        await self._proxy.open.wait()
+        if self.is_severed:
+            await self._is_cut.wait()
+
+    async def _end_when_cut(self) -> None:
+        await self._is_cut.wait()
+        raise ConnectionError("the wire is cut")
 
     def _note_question(self, data: bytes) -> bytes:
         self._asked = True

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from pgwerk.signals import STOPPING
+from pgwerk.signals import STOPPING, Leaving, run_through
+from pgwerk.worker.streams import flush_streams
 from pgwerk.worker.supervisor import WORN
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def run_to_end(worker: Worker) -> None:
     status = 1
     with asyncio.Runner() as runner:
         try:
-            runner.run(worker.run())
+            run_through(runner.get_loop(), runner.get_loop().create_task(worker.run()))
             status = WORN if worker.is_worn else 0
-        except SystemExit:  # a signal, before the worker was there to hear it
+        except Leaving:
             status = 0
             raise
         finally:
@@ -57,12 +57,11 @@ def run_to_end(worker: Worker) -> None:
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+    raise Leaving(0)
 
 
 def _part(status: int) -> None:
     time.sleep(PARTING)
     logger.warning("this process ends without waiting for threads that have not returned")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os._exit(status)

@@ -80,13 +80,22 @@ class Life:
     async def run(self) -> None:
         """Until the worker is to stop and nothing is under way, or until it is lost."""
         async with self._services():
-            await self._rest()
-            while not self._is_over():
-                await self._take_turn()
-                self._worker.stop_if_worn()
-                await self._rest()
+            await self._take_turns()
         if not self.is_lost:  # its beat has stopped: that would take the retired for the dead
             await self._retire()
+
+    async def _take_turns(self) -> None:
+        """A loss ends even a conversation that the server does not answer any more."""
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                await self._rest()
+                while not self._is_over():
+                    await self._take_turn()
+                    self._worker.stop_if_worn()
+                    await self._rest()
+        except TimeoutError:
+            if not self.is_lost:
+                raise
 
     def close(self) -> None:
         """Whatever handlers still do is their own affair."""
@@ -164,8 +173,7 @@ class Life:
 
     @property
     def _abort_interval(self) -> float:
-        usual = ABORT_LISTENING if self._listener.is_listening else ABORT_DEAF
-        return self._worker.config.abort_interval or usual
+        return self._worker.config.abort_interval or (ABORT_LISTENING if self._listener.is_listening else ABORT_DEAF)
 
     def _hear(self) -> None:
         """From now on, or no more: what was said before nobody has heard."""
@@ -183,7 +191,8 @@ class Life:
         self.is_lost = True
         events.emit(events.LivenessLost(self.name, self._attempts.running))
         self._attempts.interrupt()
-        self.look()
+        with contextlib.suppress(RuntimeError):  # it has taken its last turn already
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _rest(self) -> None:
         """Until there is something to say to the database, or the loop is to end."""

@@ -10,23 +10,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import mmap
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from pgwerk import events
 from pgwerk.errors import InvalidOption, WerkError
 from pgwerk.signals import STOPPING
+from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before a dead child is replaced; doubled from one to the other
-SETTLED = 60.0  # seconds; a child that lived that long did not fail at once
 WORN = 75  # the exit status (EX_TEMPFAIL) of a child that has done its part: another one takes its place at once
 PARTING = 10.0  # seconds beyond a child's patience, after which it is no longer waited for by itself
 
@@ -38,7 +40,6 @@ class _Place:
     """Of one child, and of those that replace it."""
 
     pid: int | None = None
-    since: float = 0.0
     due: float | None = 0.0
     """When the next child starts; None: never."""
 
@@ -55,6 +56,7 @@ class Supervisor:
             raise InvalidOption(f"processes must be at least 1, got {processes}")
         self._work, self._patience, self._may_end = work, patience, may_end
         self._places = [_Place() for _ in range(processes)]
+        self._at_work = mmap.mmap(-1, processes)  # a byte for each child, shared with it: it has begun to take jobs
         self._is_stopping = False
 
     def run(self) -> int:
@@ -85,9 +87,9 @@ class Supervisor:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start_due(self) -> None:
-        for place in self._places:
+        for number, place in enumerate(self._places):
             if place.pid is None and place.due is not None and place.due <= time.monotonic() and not self._is_stopping:
-                place.pid, place.since = self._fork(), time.monotonic()
+                place.pid = self._fork(number)
 
     def _hear(self, signals: bytes) -> None:
         for number in signals:
@@ -98,14 +100,15 @@ class Supervisor:
                         os.kill(place.pid, number)
 
     def _reap(self) -> None:
-        for place in self._places:
+        for number, place in enumerate(self._places):
             if place.pid is None:
                 continue
             ended, status = os.waitpid(place.pid, os.WNOHANG)
             if ended:
-                self._bury(place, os.waitstatus_to_exitcode(status))
+                self._bury(place, os.waitstatus_to_exitcode(status), was_at_work=bool(self._at_work[number]))
 
-    def _bury(self, place: _Place, status: int) -> None:
+    def _bury(self, place: _Place, status: int, *, was_at_work: bool) -> None:
+        """Who could not even begin will hardly do better soon; who was killed by a job leaves others waiting."""
         pid, place.pid, place.status = place.pid, None, 0 if status == WORN else status
         if status == WORN:
             self._renew(place, pid)
@@ -117,7 +120,7 @@ class Supervisor:
         if self._is_stopping:
             logger.error("worker process %d ended with %s while it stopped", pid, _named(status))
             return
-        place.failures = 0 if time.monotonic() - place.since >= SETTLED else place.failures
+        place.failures = 0 if was_at_work else place.failures
         pause = min(FIRST_PAUSE * 2**place.failures, LAST_PAUSE)
         place.due, place.failures = time.monotonic() + pause, place.failures + 1
         logger.error("worker process %d ended with %s; another one takes its place in %g s", pid, _named(status), pause)
@@ -127,19 +130,19 @@ class Supervisor:
         if not self._is_stopping:
             logger.info("worker process %d has done its part; another one takes its place", pid)
 
-    def _fork(self) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    def _fork(self, number: int) -> int:
+        self._at_work[number] = 0
+        flush_streams()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # what is sent to the child is for its own handlers
         pid = os.fork()
         if pid == 0:
-            self._be_child(before)
+            self._be_child(number, before)
         with contextlib.suppress(OSError):  # it has done so itself, or is gone already
             os.setpgid(pid, pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_child(self, mask: set[signal.Signals | int]) -> NoReturn:
+    def _be_child(self, number: int, mask: set[signal.Signals | int]) -> NoReturn:
         status = 1
         try:
             os.setpgid(0, 0)
@@ -147,6 +150,7 @@ class Supervisor:
             self._signals.close()
             threading.Thread(target=_watch, args=(self._lifeline, self._patience + PARTING), daemon=True).start()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            events.subscribe(partial(self._note, number))
             self._work()
             status = 0
         except SystemExit as ending:
@@ -156,9 +160,12 @@ class Supervisor:
         except BaseException:
             logger.exception("worker process %d failed", os.getpid())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_streams()
             os._exit(status)
+
+    def _note(self, number: int, event: events.Event) -> None:
+        if isinstance(event, events.WorkerStarted):
+            self._at_work[number] = 1
 
 
 class _Signals:

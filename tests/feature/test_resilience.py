@@ -19,6 +19,7 @@ from pgwerk.worker.exchange import LOOK_AROUND, Exchange
 from pgwerk.worker.services import beat
 from tests import handlers
 from tests.feature.test_running import until, worker
+from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,6 +181,22 @@ async def test_an_own_connect_that_fails_for_a_while_kills_nobody(
         assert await app.apply(handlers.square, 3, timeout=20) == 9
         assert query("select id, state from worker") == [(survivor.id, "alive")]
     assert not [each for each in failures.events if isinstance(each, events.LivenessLost)]
+
+
+async def test_who_is_taken_for_dead_does_not_wait_for_a_server_that_has_gone_silent(
+    app: Werk, dsn: str, schema: str, query: Query
+) -> None:
+    async with (
+        Proxy(dsn) as proxy,
+        Werk(proxy.dsn, schema=schema) as far,
+        worker(far, heartbeat_interval=0.1, poll_interval=0.01, listen=False) as reborn,
+    ):
+        await until(lambda: query("select 1 from worker where beat > 3"), "it lives")
+        proxy.sever()
+        query("update worker set state = 'dead', ended_at = now()")
+        await until(lambda: query("select 1 from worker where state = 'alive'"), "it begins anew")
+        assert await app.apply(handlers.square, 3, timeout=10) == 9
+        assert query("select worker_id from finished") == [(reborn.id,)]
 
 
 def _duty(thread: str) -> str:

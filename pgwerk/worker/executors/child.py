@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgwerk.errors import HandlerNotFound, JobTimeout, NotSerializable, WerkError
 from pgwerk.execution import described
 from pgwerk.logs import enter_job
+from pgwerk.signals import run_through
 from pgwerk.worker.executors.limits import in_time
 from pgwerk.worker.executors.work import Work, call_of, stored
 
@@ -89,7 +90,8 @@ class Server:
         result = call()
         if asyncio.iscoroutine(result):
             coroutine = self._cancellable(result, work.row.timeout_secs)
-            result = self._runner.run(coroutine, context=copy_context())  # its own would know nothing of this job
+            loop = self._runner.get_loop()
+            result = run_through(loop, loop.create_task(coroutine, context=copy_context()))
         return stored(result, work, self._app.serializer)
 
     def _touch(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.errors import JobTimeout
@@ -14,8 +16,14 @@ LEEWAY = 0.5  # seconds in which a coroutine elsewhere says by itself that its t
 
 
 async def in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
-    if timeout is None:
-        return await coroutine
+    home = os.getpid()
+    try:
+        return await (coroutine if timeout is None else _limited(coroutine, timeout))
+    finally:
+        stay_home(home)
+
+
+async def _limited(coroutine: Awaitable[Any], timeout: float) -> Any:
     try:
         async with asyncio.timeout(timeout) as limit:
             result = await coroutine
@@ -26,6 +34,16 @@ async def in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
     if limit.expired():  # it would not be cancelled, and came back too late
         raise late(timeout)
     return result
+
+
+def stay_home(home: int) -> None:
+    """A handler that forks may come back in the child too: that has no business here, on the worker's connections. It
+    says so without Python's streams and logs, whose locks a thread that is not here may have held.
+    """
+    if os.getpid() != home:
+        with contextlib.suppress(OSError):
+            os.write(2, b"a handler has forked and come back in the child; process %d ends here\n" % os.getpid())
+        os._exit(1)
 
 
 def late(timeout: float | None) -> JobTimeout:

@@ -16,10 +16,11 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
+
+from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,8 +95,7 @@ class Nursery:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         self._pid = os.fork()
         if self._pid == 0:
             self._control.close()
@@ -231,7 +231,5 @@ class _Forks:
             self._serve(channel)
             status = 0
         finally:
-            with contextlib.suppress(Exception):  # a closed pipe: nobody reads it any more
-                sys.stdout.flush()
-                sys.stderr.flush()
+            flush_streams()
             os._exit(status)

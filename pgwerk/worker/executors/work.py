@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ from pgwerk.context import Context
 from pgwerk.errors import HandlerNotFound, NotSerializable
 from pgwerk.handlers import find
 from pgwerk.job import Job, JobStatus
+from pgwerk.worker.executors.limits import stay_home
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,12 +59,20 @@ def call_of(
         raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
     handler = find(row.function)
     if row.callback_of is not None:
-        return handler, partial(handler.function, context_of(work, app, worker, touch))
+        return handler, partial(_at_home, handler.function, context_of(work, app, worker, touch))
     payload = app.serializer.loads(row.payload)
     if not isinstance(payload, dict) or not payload.keys() >= {"args", "kwargs"}:
         raise NotSerializable(f"{payload!r:.80} holds no arguments; was it enqueued by an app with another serializer?")
     args = (context_of(work, app, worker, touch), *payload["args"]) if handler.takes_context else payload["args"]
-    return handler, partial(handler.function, *args, **payload["kwargs"])
+    return handler, partial(_at_home, handler.function, *args, **payload["kwargs"])
+
+
+def _at_home(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    home = os.getpid()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        stay_home(home)
 
 
 def stored(result: Any, work: Work, serializer: Serializer) -> bytes | None:

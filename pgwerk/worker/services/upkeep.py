@@ -65,7 +65,7 @@ class Upkeep:
         if asks:
             self._asked_at = time.monotonic()
             async with self._database.session() as session:
-                aborting: set[int] = await session.single(self._store.aborting(self._worker_id))
+                aborting: set[int] = await session.run(self._store.aborting(self._worker_id))
             self._attempts.abort(aborting)
 
     async def _renew(self, signs: list[Sign]) -> None:
