@@ -92,6 +92,7 @@ class Scheduler:
         """Writes what the code has registered, and deals with what it does not register any more. Raises
         `ScheduleExists` where a name is somebody else's.
         """
+        self._stopping.clear()
         names = [await self._write(params) for params in self._registered]
         async with self.app.database.session() as session:
             for name in await session.run(self._store.unregistered(self.name, names)):

@@ -8,6 +8,7 @@ import click
 
 from pgwerk.cli.demo import demo
 from pgwerk.cli.migrate import migrate
+from pgwerk.cli.schedules import schedules
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 
@@ -33,7 +34,7 @@ def commands() -> None:
     """A job queue on the Postgres you already have."""
 
 
-for command in (worker, migrate, demo):
+for command in (worker, schedules, migrate, demo):
     commands.add_command(command)
 
 

@@ -49,7 +49,7 @@ def _option(setting: Field[Any]) -> Callable[[F], F]:
     declaration = f"--{flag}/--no-{flag}" if hint is bool else f"--{flag}"
     about = f"{setting.metadata['text']}  [default: {shown(setting.default)}; {environ_name(setting.name)}]"
     choices = setting.metadata["choices"]
-    kind, metavar = (click.Choice(choices), None) if choices else _KINDS.get(hint, (click.STRING, None))
+    kind, metavar = (click.Choice([*map(str, choices)]), None) if choices else _KINDS.get(hint, (click.STRING, None))
     return click.option(declaration, type=kind, metavar=metavar, default=None, help=about)
 
 

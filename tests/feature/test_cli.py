@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import pgwerk
 from pgwerk import JobStatus, Werk, WerkConfig
+from pgwerk.cli.worker import worker
 from pgwerk.config import environ_name
 
 if TYPE_CHECKING:
@@ -350,3 +352,13 @@ def test_migrate_the_schema_of_an_app(project: Project, app: Werk) -> None:
     assert done.returncode == 0
     planned = project.run("migrate", "tasks:app", "--schema", "another", "--plan")
     assert 'create table "another".job (' in planned.stdout
+
+
+@pytest.mark.parametrize(
+    "setting", [each for each in fields(WerkConfig) if each.metadata["choices"]], ids=attrgetter("name")
+)
+def test_the_words_of_a_choice_are_those_of_the_setting(setting: Field[Any]) -> None:
+    (option,) = (each for each in worker.params if each.name == setting.name)
+    for word in map(str, setting.metadata["choices"]):
+        assert option.type.convert(word, option, None) == word
+        assert word == word.lower()

@@ -17,7 +17,7 @@ from tests.postgres import rows
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["quickstart", "enqueueing", "workers"]
+PAGES = ["quickstart", "enqueueing", "workers", "schedules"]
 FILE = re.compile(r"```python file=(\S+)\n(.*?)```", re.DOTALL)
 STEP = re.compile(r"```python\n(.*?)```", re.DOTALL)
 QUERY = re.compile(r"```sql\n(.*?)```", re.DOTALL)

@@ -1,0 +1,65 @@
+"""What commands say: a table for people, plain lines for a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from pgwerk.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
+
+as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None:
+    """`none` is what there is to say where there are no rows."""
+    if as_json:
+        click.echo(orjson.dumps(rows, default=str, option=orjson.OPT_INDENT_2))
+    elif not rows:
+        click.echo(none)
+    elif sys.stdout.isatty():
+        _show_table(rows)
+    else:
+        _show_lines(rows)
+
+
+def _show_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    table = _rich("table").Table(*rows[0], box=_rich("box").SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*map(_words, row.values()))
+    _rich("console").Console(highlight=False, markup=False).print(table)
+
+
+def _show_lines(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Columns by tabs, so that `cut` finds them."""
+    for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
+        click.echo("\t".join(" ".join(_words(value).split()) for value in row.values()))
+
+
+def _words(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
+        case _:
+            return str(value)
+
+
+def _rich(part: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"rich.{part}")
+    except ImportError as error:
+        raise MissingExtra(
+            'tables need a library that is not here; pip install "pgwerk[cli]", or say --json'
+        ) from error

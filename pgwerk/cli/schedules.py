@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from pgwerk.cli.output import as_json, show
+from pgwerk.cli.target import on_app
+from pgwerk.cron import Cron, ticks
+from pgwerk.errors import InvalidOption, ScheduleNotFound
+from pgwerk.schedule import Missed, Overlap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgwerk.app import Werk
+    from pgwerk.schedule import Schedule
+
+LAST = datetime.max.replace(tzinfo=UTC)
+
+name = click.argument("name")
+
+
+@click.group()
+def schedules() -> None:
+    """Jobs that come again and again."""
+
+
+@schedules.command("list")
+@as_json
+@on_app
+async def list_(app: Werk, *, as_json: bool) -> None:
+    """All schedules, by name."""
+    found = [_row(schedule) for schedule in await app.list_schedules()]
+    show(found, as_json=as_json, none="there are no schedules")
+
+
+def _row(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "name": schedule.name,
+        "when": schedule.cron if schedule.interval is None else f"every {timedelta(seconds=schedule.interval)}",
+        "tz": schedule.tz,
+        "function": schedule.function,
+        "queue": schedule.options.get("queue", "default"),
+        "paused": schedule.is_paused,
+        "next": schedule.next_run_at,
+        "last": schedule.last_run_at,
+        "last job": schedule.last_job_id,
+        "owner": schedule.owner,
+    }
+
+
+@schedules.command()
+@click.argument("function", metavar="PATH.TO.FUNCTION")
+@click.argument("kwargs", metavar="[JSON]", default="{}")
+@click.option("--cron", help="five fields, or six with seconds first")
+@click.option("--interval", type=float, metavar="SECONDS")
+@click.option("--name", help="[default: the function]")
+@click.option("--tz", default="UTC", show_default=True, help="in which the expression is read")
+@click.option("--queue", default="default", show_default=True)
+@click.option("--missed", type=click.Choice([*map(str, Missed)]), default=str(Missed.Latest), show_default=True)
+@click.option("--overlap", type=click.Choice([*map(str, Overlap)]), default=str(Overlap.Allow), show_default=True)
+@on_app
+async def create(app: Werk, function: str, kwargs: str, **said: Any) -> None:
+    """Make a schedule; the arguments are a JSON object (by name) or list (by place)."""
+    made = await app.create_schedule(function, **said, **_arguments(kwargs))
+    click.echo(f"made {made.name}; its first job is due at {made.next_run_at:%Y-%m-%d %H:%M:%S %Z}")
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except ValueError as error:
+        raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}: {error}") from error
+    match value:
+        case dict():
+            return {"kwargs": value}
+        case list():
+            return {"args": value}
+        case _:
+            raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
+
+
+@schedules.command()
+@name
+@on_app
+async def pause(app: Werk, name: str) -> None:
+    """No jobs until it is resumed."""
+    await app.get_schedule(name)
+    click.echo(f"paused {name}" if await app.pause_schedule(name) else f"{name} was paused already")
+
+
+@schedules.command()
+@name
+@on_app
+async def resume(app: Werk, name: str) -> None:
+    """Jobs again, from the next tick on."""
+    resumed = await app.resume_schedule(name)
+    due = (await app.get_schedule(name)).next_run_at
+    click.echo(f"{'resumed ' if resumed else ''}{name}{'' if resumed else ' is not paused'}; next at {due}")
+
+
+@schedules.command()
+@name
+@on_app
+async def trigger(app: Werk, name: str) -> None:
+    """One job now."""
+    job = await app.trigger_schedule(name)
+    click.echo(f"enqueued job {job.id}")
+
+
+@schedules.command()
+@name
+@on_app
+async def delete(app: Werk, name: str) -> None:
+    """The schedule; its jobs stay."""
+    if not await app.delete_schedule(name):
+        raise ScheduleNotFound(f"there is no schedule {name!r}; werk schedules list has those that there are")
+    click.echo(f"deleted {name}")
+
+
+@schedules.command()
+@click.argument("expression")
+@click.option("--tz", default="UTC", show_default=True, help="in which the expression is read")
+@click.option(
+    "--from", "start", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), metavar="TIME",
+    help="in that zone  [default: now]",
+)  # fmt: skip
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="how many")
+@as_json
+def preview(expression: str, tz: str, start: datetime | None, count: int, *, as_json: bool) -> None:
+    """When a cron expression is due, with the changes of the clocks."""
+    cron = Cron(expression, tz)
+    first = cron.after((start.replace(tzinfo=cron.tz) if start else datetime.now(UTC)) - timedelta(microseconds=1))
+    show(list(_previewed(cron, first, count)), as_json=as_json, none="never")
+
+
+def _previewed(cron: Cron, first: datetime | None, count: int) -> Iterator[dict[str, Any]]:
+    before = None
+    for tick in islice(ticks(cron, first, LAST), count) if first else ():
+        local = tick.astimezone(cron.tz)
+        yield {"local time": local, "UTC": tick, "": _change(before, local.utcoffset())}
+        before = local.utcoffset()
+
+
+def _change(before: timedelta | None, now: timedelta | None) -> str:
+    """What the clocks have done between two ticks."""
+    if before is None or now is None or before == now:
+        return ""
+    return f"clocks have gone {'forward' if now > before else 'back'} by {abs(now - before)}"

@@ -1,0 +1,77 @@
+"""Which app a command is about."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tomllib
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgwerk.app import Werk
+from pgwerk.cli.find import find_app
+from pgwerk.cli.settings import configure, setting_options
+from pgwerk.config import WerkConfig, environ_name
+from pgwerk.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Command = Callable[..., Awaitable[None]]
+
+APP, PROJECT = "PGWERK_APP", "pyproject.toml"
+SETTINGS = ("dsn", "schema")  # beside `app`, in [tool.pgwerk]
+_HELP = f"module:attribute, or a DSN  [default: {APP}, PGWERK_DSN, or app or dsn in [tool.pgwerk] of {PROJECT}]"
+
+
+def on_app(command: Command) -> Callable[..., None]:
+    """A coroutine that is given a connected app, as a command with the options that say which."""
+
+    @click.option("-a", "--app", "named", metavar="APP", help=_HELP)
+    @setting_options(*SETTINGS)
+    @wraps(command)
+    def run(*, named: str | None, dsn: str | None, schema: str | None, **given: Any) -> None:
+        asyncio.run(_connected(command, target(named, dsn, schema), given))
+
+    return run
+
+
+async def _connected(command: Command, app: Werk, given: Mapping[str, Any]) -> None:
+    async with app:
+        await command(app, **given)
+
+
+def target(named: str | None, dsn: str | None, schema: str | None) -> Werk:
+    """What the command line says, else the environment, else the project in the current folder."""
+    project = _project()
+    known = {environ_name(setting): project[setting] for setting in SETTINGS if setting in project} | os.environ
+    chosen = named or ("" if dsn else os.environ.get(APP, ""))
+    if not chosen and not dsn and environ_name("dsn") not in os.environ:
+        chosen = project.get("app", "")
+    if chosen and not _is_dsn(chosen):
+        app = find_app(chosen)
+    else:
+        app, dsn = Werk(config=WerkConfig.from_env(known)), chosen or dsn
+    configure(app, {"dsn": dsn, "schema": schema})
+    return app
+
+
+def _is_dsn(text: str) -> bool:
+    return "://" in text or "=" in text or text.startswith("embedded:")
+
+
+def _project() -> dict[str, str]:
+    file = Path(PROJECT)
+    try:
+        found = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("pgwerk", {}) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InvalidOption(f"{file.resolve()} cannot be read: {error}") from error
+    for name, value in found.items():
+        if name not in ("app", *SETTINGS) or not isinstance(value, str):
+            raise InvalidOption(
+                f"[tool.pgwerk] in {PROJECT} has the texts app, dsn and schema, got {name} = {value!r:.80}"
+            )
+    return dict(found)
