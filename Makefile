@@ -15,7 +15,8 @@ test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DS
 
 test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, at full length
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_GRAPHS=100 PGWERK_TEST_STEPS=2000 \
-		$(BIN)/python -m pytest --timeout 600 tests/faults tests/feature/test_graphs.py
+		PGWERK_TEST_EXAMPLES=1000 PGWERK_TEST_SCENES=1000 \
+		$(BIN)/python -m pytest --timeout 1800 tests/faults tests/feature/test_graphs.py
 
 check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 	$(BIN)/ruff format --check .

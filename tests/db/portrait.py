@@ -1,6 +1,6 @@
 """What all tables together say of each job, one line a job, and the rules that hold between the tables at any moment.
 
-Times are hours from now, to the nearest: what is compared depends on no clock, nor on a job's place in the scan (`seq`).
+Times are hours from now, to the nearest: what is compared depends on no clock, nor on where a job stands in the scan.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Line(NamedTuple):
     """The first word of its error."""
 
 
-_LINES = """
+LINES = """
     with room as (
         select job_id, 'queued' as status, false as is_blocked, attempt - 1 as attempts, null::timestamptz as due,
             expires_at, null::timestamptz as stale_at, null as error
@@ -122,7 +122,7 @@ _RULES = {
 
 
 def portrait(query: Query) -> list[Line]:
-    return [Line(*row) for row in query(_LINES)]
+    return [Line(*row) for row in query(LINES)]
 
 
 def broken(query: Query) -> list[str]:
