@@ -267,9 +267,9 @@ class World:
             self.query(_LONG_AGO.format("scheduled", "due", "due") + " and job_id = %s", job)
 
     async def _enqueue(self, **options: Any) -> int:
-        job = await self._app.enqueue(
-            "jobs.work", **{"_retry": 2, "_ttl": 7200, "_on_stopped": "calls.stopped"} | options
-        )
+        asked: dict[str, Any] = {"_retry": 2, "_ttl": 7200, "_on_stopped": "calls.stopped"}
+        asked |= options
+        job = await self._app.enqueue("jobs.work", **asked)
         assert job is not None
         return job.id
 
