@@ -16,7 +16,8 @@ test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DS
 test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, servers and networks broken, at full length
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_RESTARTS=60 PGWERK_TEST_BEAT=2 \
 		PGWERK_TEST_GRAPHS=100 PGWERK_TEST_STEPS=2000 PGWERK_TEST_SCHEDULED=600 PGWERK_TEST_ROUNDS=20 \
-		PGWERK_TEST_POISON=10000 $(BIN)/python -m pytest -rP --timeout 1200 tests/faults tests/feature/test_graphs.py
+		PGWERK_TEST_POISON=10000 PGWERK_TEST_EXAMPLES=1000 PGWERK_TEST_SCENES=1000 \
+		$(BIN)/python -m pytest -rP --timeout 1800 tests/faults tests/feature/test_graphs.py
 
 MINUTES ?= 20
 soak: $(VENV)/dev  ## a steady rate of jobs under random faults for MINUTES=20: nothing is lost, nothing grows

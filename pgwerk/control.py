@@ -130,8 +130,13 @@ class Control:
         stays until its callbacks have ended.
         """
         number = number_of(job)
-        await self._end_pending(number, "deleted before it ran")
-        return bool(await self._forget([number]))
+        while True:
+            await self._end_pending(number, "deleted before it ran")
+            if await self._forget([number]):
+                return True
+            async with self._session() as session:  # somebody may have requeued it in between
+                if not await session.run(self._control.is_pending(number)):
+                    return False
 
     async def bulk_cancel_jobs(self, **filters: Unpack[Filters]) -> int:
         """Cancels all pending jobs that these filters find; how many."""

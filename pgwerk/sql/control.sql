@@ -58,22 +58,21 @@ select id from pgwerk.job where key = :key;
 
 -- name: update
 -- Of a job that has not started: what is given. A new priority or time is a new place in the queue, behind those who
--- have it already.
+-- have it already; a new time is also one to expire after, for what can still expire.
 with unreadied as (
     delete from pgwerk.ready where :moves::boolean and ctid = (select pgwerk.place_of(:job_id::bigint))
-    returning job_id, attempt, null::timestamptz as due
+    returning job_id, attempt, null::timestamptz as due, expires_at, expires_at is not null as can_expire
 ),
 unblocked as (
     delete from pgwerk.blocked where :moves::boolean and job_id = :job_id::bigint
-    returning job_id, attempt, null::timestamptz as due
+    returning job_id, attempt, null::timestamptz as due, expires_at, expires_at is not null as can_expire
 ),
 unscheduled as (
-    delete from pgwerk.scheduled where :moves::boolean and job_id = :job_id::bigint returning job_id, attempt, due
+    delete from pgwerk.scheduled where :moves::boolean and job_id = :job_id::bigint
+    returning job_id, attempt, due, null::timestamptz as expires_at, ttl is not null as can_expire
 ),
 moved as (
-    select job_id, attempt, due from unreadied
-    union all select job_id, attempt, due from unblocked
-    union all select job_id, attempt, due from unscheduled
+    select * from unreadied union all select * from unblocked union all select * from unscheduled
 ),
 waited as (
     update pgwerk.waiting
@@ -98,13 +97,18 @@ renewed as (
 ),
 placed as (
     select
-        r.*, m.attempt,
-        coalesce(:at::timestamptz, now() + :delay::double precision * interval '1 second', m.due) as due
+        r.id, r.queue, r.priority, r.group_key, m.attempt, m.expires_at, case when m.can_expire then r.ttl end as ttl,
+        case
+            when :at::timestamptz < now() then now()
+            else coalesce(:at::timestamptz, now() + :delay::double precision * interval '1 second', m.due)
+        end as due
     from renewed r join moved m on m.job_id = r.id
 ),
 readied as (
     insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
-    select queue, priority, nextval('pgwerk.job_id_seq'), id, attempt, group_key, now() + ttl * interval '1 second'
+    select
+        queue, priority, nextval('pgwerk.job_id_seq'), id, attempt, group_key,
+        case when due is null then expires_at else due + ttl * interval '1 second' end
     from placed where coalesce(due <= now(), true)
 ),
 set_aside as (

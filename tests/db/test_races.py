@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from pgwerk import JobStatus, Repeat
+from pgwerk import JobNotFound, JobStatus, Repeat
+from pgwerk.execution import Outcome
 from pgwerk.maintenance import expiry
+from pgwerk.store.control import ControlStore
 from tests.db.race import Race, jobs, look, retry
 
 
@@ -123,6 +125,19 @@ async def test_cancel_job_itself_goes_on_looking_while_a_job_moves(race: Race, q
     await race.first.commit()
     assert await cancel is True
     assert await look(race, job) == (JobStatus.Aborted, 0)
+
+
+async def test_a_delete_finds_a_job_that_is_just_being_requeued(race: Race) -> None:
+    job = await race.enqueue()
+    assert await race.first.say(race.settle(Outcome(job, None, None, "failed", error="again"))) == {job}
+    await race.first.begin()
+    await race.first.say(ControlStore(race.schema).requeue([job]))
+    delete = asyncio.create_task(race.app.delete_job(job))
+    await race.first.makes_wait(delete)
+    await race.first.commit()
+    assert await delete is True
+    with pytest.raises(JobNotFound):
+        await race.app.get_job(job)
 
 
 async def test_a_promotion_leaves_alone_what_is_being_cancelled(race: Race, query: Any) -> None:

@@ -56,6 +56,29 @@ async def test_ttl_counts_from_when_it_became_due(app: Werk) -> None:
     assert (await app.get_job(job)).status == JobStatus.Scheduled
 
 
+async def test_ttl_runs_on_when_only_the_priority_changes(app: Werk) -> None:
+    job = await asked(app, handlers.noop, _ttl=60)
+    changed = await app.update_job(job, priority=1)
+    assert changed is not None
+    assert changed.expires_at == job.expires_at
+
+
+async def test_ttl_runs_from_the_time_that_a_job_is_given(app: Werk, query: Any) -> None:
+    job = await asked(app, handlers.noop, _ttl=60)
+    query(LONG_AGO.format("ready", "expires_at"))
+    await app.update_job(job, delay=0)
+    await app.sweep()
+    assert (await app.get_job(job)).status == JobStatus.Queued
+
+
+async def test_ttl_does_not_come_back_for_a_job_that_has_started(app: Werk) -> None:
+    job = await asked(app, handlers.fail, _ttl=60, _retry=Retry(2, 60))
+    await drain(app)
+    changed = await app.update_job(job, delay=0)
+    assert changed is not None
+    assert (changed.status, changed.expires_at) == (JobStatus.Queued, None)
+
+
 async def test_result_ttl_deletes_the_row_so_long_after_it_completed(app: Werk, query: Any) -> None:
     job = await asked(app, handlers.noop, _result_ttl=3600)
     await drain(app)
