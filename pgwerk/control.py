@@ -129,14 +129,14 @@ class Control:
         """Deletes a job that does not run, and everything about it; one that had not run is cancelled first. The row
         stays until its callbacks have ended.
         """
-        number = number_of(job)
+        number, is_cancelled = number_of(job), False
         while True:
-            await self._end_pending(number, "deleted before it ran")
+            is_cancelled |= await self._end_pending(number, "deleted before it ran")
             if await self._forget([number]):
                 return True
-            async with self._session() as session:  # somebody may have requeued it in between
+            async with self._session() as session:  # somebody may have requeued it in between, or forgotten it
                 if not await session.run(self._control.is_pending(number)):
-                    return False
+                    return is_cancelled
 
     async def bulk_cancel_jobs(self, **filters: Unpack[Filters]) -> int:
         """Cancels all pending jobs that these filters find; how many."""

@@ -362,3 +362,18 @@ async def test_run_runs_a_worker_of_a_kind(app: Werk) -> None:
         await running
     with pytest.raises(InvalidOption, match="a worker is of the kind async, thread, process, fork, got 'greenlet'"):
         await app.run(worker_type="greenlet")
+
+
+async def test_a_delete_took_effect_if_somebody_else_forgot_what_it_had_cancelled(
+    app: Werk, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the maintenance does with the callback of a job that it forgets."""
+    job, forget = await asked(app, handlers.noop), app._forget
+
+    async def forget_behind_others(ids: list[int]) -> int:
+        query("with gone as (delete from finished returning job_id) delete from job where id in (select * from gone)")
+        return await forget(ids)
+
+    monkeypatch.setattr(app, "_forget", forget_behind_others)
+    assert await app.delete_job(job)
+    assert not await app.delete_job(job)
