@@ -180,7 +180,10 @@ class Session:
             raise
 
     def _transactions(self, transactions: Sequence[Sequence[Saying]]) -> Steps[list[list[Any] | psycopg.Error]]:
-        answers = yield from self._exchange(transactions, self._framed)
+        answers: list[list[Any] | psycopg.Error] = []
+        # a pooler may give the server to somebody else after each transaction, in the middle of the next one
+        for together in [transactions] if self.is_own else [[each] for each in transactions]:
+            answers += yield from self._exchange(together, self._framed)
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             yield from self._rollback()
         return answers
