@@ -6,6 +6,7 @@ from pgwerk.context import Context
 from pgwerk.dependencies import Dependency
 from pgwerk.errors import (
     DependencyFailed,
+    HandlerNotAllowed,
     HandlerNotFound,
     InvalidOption,
     InvalidType,
@@ -43,6 +44,7 @@ __all__ = [
     "ExecutionStatus",
     "FailureMode",
     "ForkWorker",
+    "HandlerNotAllowed",
     "HandlerNotFound",
     "InvalidOption",
     "InvalidType",

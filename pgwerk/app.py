@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk.control import number_of
-from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout
+from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout, brief
 from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
@@ -45,7 +45,7 @@ class Werk(Lifecycle, Overview):
         arguments, options = split_options(kwargs)
         params = EnqueueParams(func, args, arguments, **options)
         await self._ask([params])
-        spec = specify(params, self.serializer)
+        spec = specify(params, self.serializer, self.config.allow)
         return await self._inserter.insert(spec, _conn)
 
     async def enqueue_at(
@@ -67,8 +67,8 @@ class Werk(Lifecycle, Overview):
         several = list(params)
         await self._ask(several)
         if _conn is None:
-            return await self._inserter.insert_many(several, self.serializer)
-        return await self._inserter.insert_all(specify_all(several, self.serializer), _conn)
+            return await self._inserter.insert_many(several, self.serializer, self.config.allow)
+        return await self._inserter.insert_all(specify_all(several, self.serializer, self.config.allow), _conn)
 
     async def apply(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
@@ -97,7 +97,7 @@ class Werk(Lifecycle, Overview):
         params = [_with_input(func, each, arguments, options) for each in inputs]
         if options.get("key") is not None and len(params) > 1:
             raise InvalidOption(
-                f"_key names one job, got {options['key']!r} for {len(params)} inputs; use apply for each"
+                f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
             )
         jobs = await self._run_all(params, timeout)
         failed = next((job for job in jobs if job.status != JobStatus.Complete), None)
@@ -120,7 +120,8 @@ class Werk(Lifecycle, Overview):
     async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
         await self._ask(params)
         waited = {"waited": timeout or LONGEST_WAIT}
-        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in specify_all(params, self.serializer)]
+        asked = specify_all(params, self.serializer, self.config.allow)
+        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in asked]
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
         return await _in_time(self._insert_and_wait(specs), what, timeout)
 
@@ -178,5 +179,5 @@ def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[
             return EnqueueParams(func, value, arguments, **options)
         case _:
             raise InvalidType(
-                f"an input of map is a dict of keywords or a list of positional arguments, got {value!r:.80}"
+                f"an input of map is a dict of keywords or a list of positional arguments, got {brief(value)}"
             )

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.config import LONGEST_SECONDS, MOST
+from pgwerk.errors import InvalidOption, InvalidType, brief
 
 LONGEST_NAME = 255  # characters
 PRIORITIES = range(-32768, 32768)
-MOST_ATTEMPTS = 2**31 - 1
-LONGEST_SECONDS = 100 * 366 * 86400  # a century; what lies beyond is a slip, and beyond Postgres's calendar in the end
 
 Seconds = int | float | timedelta
 
 
 def name(option: str, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidType(f"{option} must be a text, got {value!r:.80}")
+        raise InvalidType(f"{option} must be a text, got {brief(value)}")
     if not 1 <= len(value) <= LONGEST_NAME:
         raise InvalidOption(f"{option} must have 1 to {LONGEST_NAME} characters, got {len(value)}")
     if "\0" in value or not _is_unicode(value):
-        raise InvalidOption(f"{option} must be a text that Postgres can store, got {value!r:.80}")
+        raise InvalidOption(f"{option} must be a text that Postgres can store, got {brief(value)}")
     return value
 
 
@@ -31,28 +30,28 @@ def _is_unicode(value: str) -> bool:
 
 def priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"_priority must be an int, got {value!r:.80}")
+        raise InvalidType(f"_priority must be an int, got {brief(value)}")
     if value not in PRIORITIES:
-        raise InvalidOption(f"_priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, got {value}")
+        raise InvalidOption(f"_priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, got {brief(value)}")
     return value
 
 
 def attempts(option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"{option} must be a number of attempts or a Retry, got {value!r:.80}")
-    if value > MOST_ATTEMPTS:
-        raise InvalidOption(f"{option} must be at most {MOST_ATTEMPTS}, got {value}")
+        raise InvalidType(f"{option} must be a number of attempts or a Retry, got {brief(value)}")
+    if value > MOST:
+        raise InvalidOption(f"{option} must be at most {MOST}, got {brief(value)}")
     if value < 1:
-        raise InvalidOption(f"{option} counts the first attempt too and must be at least 1, got {value}")
+        raise InvalidOption(f"{option} counts the first attempt too and must be at least 1, got {brief(value)}")
     return value
 
 
 def repeats(option: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"{option} must be an int, got {value!r:.80}")
-    if not 1 <= value <= MOST_ATTEMPTS:
+        raise InvalidType(f"{option} must be an int, got {brief(value)}")
+    if not 1 <= value <= MOST:
         raise InvalidOption(
-            f"{option} counts the runs after the first and must be from 1 to {MOST_ATTEMPTS}, got {value}"
+            f"{option} counts the runs after the first and must be from 1 to {MOST}, got {brief(value)}"
         )
     return value
 
@@ -61,7 +60,7 @@ def when(delay: Seconds | None, at: datetime | None) -> dict[str, float | str | 
     if delay is not None and at is not None:
         raise InvalidOption("_delay and _at are two ways to say the same, got both; give one")
     if at is not None and not isinstance(at, datetime):
-        raise InvalidType(f"_at must be a datetime, got {at!r:.80}")
+        raise InvalidType(f"_at must be a datetime, got {brief(at)}")
     if at is not None and at.utcoffset() is None:
         raise InvalidOption(f"_at must know its time zone, got the naive {at.isoformat()}; add tzinfo=timezone.utc")
     if at is not None and not _is_in_calendar(at):
@@ -86,7 +85,7 @@ def positive(option: str, value: Seconds | None) -> float | None:
         return None
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, int | float) and not isinstance(number, bool) and number <= 0:
-        raise InvalidOption(f"{option} must be more than 0 seconds, got {value!r}")
+        raise InvalidOption(f"{option} must be more than 0 seconds, got {brief(value)}")
     return seconds(option, number)
 
 
@@ -94,9 +93,9 @@ def seconds(option: str, value: object, least: float = 0) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidType(f"{option} must be seconds (a number or a timedelta), got {value!r:.80}")
+        raise InvalidType(f"{option} must be seconds (a number or a timedelta), got {brief(value)}")
     if not least <= value <= LONGEST_SECONDS:
-        raise InvalidOption(f"{option} must be from {least} to {LONGEST_SECONDS} seconds, got {value}")
+        raise InvalidOption(f"{option} must be from {least} to {LONGEST_SECONDS} seconds, got {brief(value)}")
     return float(value)
 
 

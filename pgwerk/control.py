@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk.dependencies import Dependency
 from pgwerk.ending import Endings
-from pgwerk.errors import InvalidOption, InvalidType, JobNotFound
+from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, brief
 from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
 from pgwerk.job import Job, JobExecution, JobStatus, job_id
@@ -161,10 +161,10 @@ class Control:
     async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
         if isinstance(statuses, str):
-            raise InvalidType(f"statuses must be a list, got the text {statuses!r}")
+            raise InvalidType(f"statuses must be a list, got the text {brief(statuses)}")
         wanted = [_final(status) for status in statuses]
         if not older_than_days >= 0:
-            raise InvalidOption(f"older_than_days must be at least 0, got {older_than_days}")
+            raise InvalidOption(f"older_than_days must be at least 0, got {brief(older_than_days)}")
         return sum([await self._purge(status, older_than_days * 86400) for status in wanted])
 
     async def sweep(self) -> None:
@@ -235,7 +235,7 @@ def number_of(job: Job | int | str | None) -> int:
     try:
         return job_id(job)
     except ValueError as error:
-        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
+        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {brief(job)}") from error
 
 
 def _cancelled(number: int, why: str) -> Outcome:
@@ -245,17 +245,17 @@ def _cancelled(number: int, why: str) -> Outcome:
 def _final(status: JobStatus | str) -> str:
     value = status_of(status)
     if value is None or not JobStatus(value).is_final:
-        raise InvalidOption(f"only jobs that have ended are purged, got the status {status!r}")
+        raise InvalidOption(f"only jobs that have ended are purged, got the status {brief(status)}")
     return value
 
 
 def _offset(offset: int) -> int:
     if offset < 0:
-        raise InvalidOption(f"offset must be at least 0, got {offset}")
+        raise InvalidOption(f"offset must be at least 0, got {brief(offset)}")
     return offset
 
 
 def _count(limit: int) -> int:
     if not 1 <= limit <= MOST_LISTED:
-        raise InvalidOption(f"limit must be from 1 to {MOST_LISTED}, got {limit}")
+        raise InvalidOption(f"limit must be from 1 to {MOST_LISTED}, got {brief(limit)}")
     return limit

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.errors import InvalidOption, InvalidType, brief
 from pgwerk.job import Job, job_id
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Dependency:
     def __post_init__(self) -> None:
         allow_failure: object = self.allow_failure
         if not isinstance(allow_failure, bool):
-            raise InvalidType(f"Dependency.allow_failure must be True or False, got {allow_failure!r:.80}")
+            raise InvalidType(f"Dependency.allow_failure must be True or False, got {brief(allow_failure)}")
 
 
 def edges(several: Sequence[EnqueueParams]) -> list[Edges | None]:
@@ -72,7 +72,7 @@ def _which(job: Any, places: Mapping[int, int]) -> tuple[int | None, int | None]
     except ValueError as error:
         raise InvalidOption(
             "_depends_on names a job by its Job, its id, or in enqueue_many by the EnqueueParams of another job of the "
-            f"same call, got {job!r:.80}"
+            f"same call, got {brief(job)}"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import orjson
 
-from pgwerk.errors import InvalidOption
+from pgwerk.errors import InvalidOption, brief
 from pgwerk.job import JobStatus
 
 
@@ -55,4 +55,4 @@ def status_of(status: JobStatus | str | None) -> str | None:
     try:
         return None if status is None else JobStatus(status).value
     except ValueError as error:
-        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {status!r}") from error
+        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {brief(status)}") from error

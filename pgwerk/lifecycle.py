@@ -17,6 +17,8 @@ from pgwerk.sql import check_schema
 from pgwerk.waiters import Waiters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg_pool import AsyncConnectionPool
 
     from pgwerk.db import Connect
@@ -38,11 +40,12 @@ class Lifecycle:
         auto_migrate: bool | None = None,
         pool: AsyncConnectionPool[Any] | None = None,
         connect: Connect | None = None,
+        allow: Sequence[str] | None = None,
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> None:
         self.config = (config or WerkConfig.from_env()).changed(
-            dsn=dsn, schema=schema, auto_migrate=auto_migrate, log_level=log_level, log_format=log_format
+            dsn=dsn, schema=schema, auto_migrate=auto_migrate, allow=allow, log_level=log_level, log_format=log_format
         )
         self.serializer = serializer or JSONSerializer()
         self._pool, self._connect = pool, connect

@@ -9,7 +9,7 @@ from logging import ERROR, INFO, WARNING
 from typing import NamedTuple, TextIO
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption
+from pgwerk.errors import InvalidOption, brief
 
 logger = logging.getLogger("pgwerk")
 
@@ -78,7 +78,7 @@ def configure_logging(level: str = "info", format: str = "text") -> None:  # noq
     """Logs everything from this level on to stderr. Lines of handlers carry their job, its function and the attempt."""
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None or format not in ("text", "json"):
-        raise InvalidOption(f"log level and format must be like info and text, got {level!r} and {format!r}")
+        raise InvalidOption(f"log level and format must be like info and text, got {brief(level)} and {brief(format)}")
     handler = _Handler()
     handler.setFormatter(_Json() if format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()

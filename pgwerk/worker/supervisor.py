@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from pgwerk.errors import InvalidOption, WerkError
+from pgwerk.errors import InvalidOption, WerkError, brief
 from pgwerk.worker.signals import STOPPING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Supervisor:
 
     def __init__(self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False) -> None:
         if processes < 1:
-            raise InvalidOption(f"processes must be at least 1, got {processes}")
+            raise InvalidOption(f"processes must be at least 1, got {brief(processes)}")
         self._work, self._patience, self._may_end = work, patience, may_end
         self._places = [_Place() for _ in range(processes)]
         self._is_stopping = False

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable
+from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
 from pgwerk.worker.executors.aio import AioExecutor
 from pgwerk.worker.executors.processes import ForkExecutor, ProcessExecutor
 from pgwerk.worker.executors.threads import ThreadExecutor
@@ -221,14 +221,14 @@ WORKERS: dict[str, type[Worker]] = {  # by the names that the command line and `
 
 def worker_of(kind: str) -> type[Worker]:
     if kind not in WORKERS:
-        raise InvalidOption(f"a worker is of the kind {', '.join(WORKERS)}, got {kind!r}")
+        raise InvalidOption(f"a worker is of the kind {', '.join(WORKERS)}, got {brief(kind)}")
     return WORKERS[kind]
 
 
 def _queues(queues: Sequence[str] | Mapping[str, float] | None) -> list[str]:
     if isinstance(queues, str):
-        raise InvalidType(f"queues must be a list of names, got the text {queues!r}")
+        raise InvalidType(f"queues must be a list of names, got the text {brief(queues)}")
     names = list(dict.fromkeys(["default"] if queues is None else queues))
     if not names or not all(names):
-        raise InvalidOption(f"queues must be at least one name, got {queues!r}")
+        raise InvalidOption(f"queues must be at least one name, got {brief(queues)}")
     return names

@@ -26,7 +26,7 @@ from pgwerk import (
     Repeat,
     Retry,
 )
-from pgwerk.checks import LONGEST_SECONDS
+from pgwerk.config import LONGEST_SECONDS
 from pgwerk.errors import WerkError
 from pgwerk.params import OPTIONS, Spec, specify, split_options
 from tests import handlers

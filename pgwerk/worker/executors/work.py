@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotFound, NotSerializable
+from pgwerk.errors import HandlerNotFound, NotSerializable, brief
 from pgwerk.handlers import find
 from pgwerk.job import Job, JobStatus
 
@@ -55,12 +55,14 @@ def call_of(
     row = work.row
     if row.function is None or row.payload is None:
         raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
-    handler = find(row.function)
+    handler = find(row.function, app.config.allow)
     if row.callback_of is not None:
         return handler, partial(handler.function, context_of(work, app, worker, touch))
     payload = app.serializer.loads(row.payload)
     if not isinstance(payload, dict) or not payload.keys() >= {"args", "kwargs"}:
-        raise NotSerializable(f"{payload!r:.80} holds no arguments; was it enqueued by an app with another serializer?")
+        raise NotSerializable(
+            f"{brief(payload)} holds no arguments; was it enqueued by an app with another serializer?"
+        )
     args = (context_of(work, app, worker, touch), *payload["args"]) if handler.takes_context else payload["args"]
     return handler, partial(handler.function, *args, **payload["kwargs"])
 
