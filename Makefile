@@ -17,6 +17,9 @@ test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, at full length
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_GRAPHS=100 PGWERK_TEST_STEPS=2000 \
 		$(BIN)/python -m pytest --timeout 600 tests/faults tests/feature/test_graphs.py
 
+test-matrix: $(VENV)/dev  ## every test on Postgres 14 to 18 (an hour; npm)
+	$(BIN)/python -m tests.matrix $(TESTS)
+
 check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -64,4 +67,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat
+.PHONY: help demo test test-faults test-matrix check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat
