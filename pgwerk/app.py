@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgwerk import checks
 from pgwerk.control import number_of
 from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout, brief
 from pgwerk.hooks import answer_of
@@ -64,14 +65,14 @@ class Werk(Lifecycle, Overview):
         """All or nothing, in order, in one round trip. A job may depend on another one of the call, named by its
         `EnqueueParams`.
         """
-        several = list(params)
+        several = checks.several("params", params)
         await self._ask(several)
         if _conn is None:
             return await self._inserter.insert_many(several, self.serializer, self.config.allow)
         return await self._inserter.insert_all(specify_all(several, self.serializer, self.config.allow), _conn)
 
     async def apply(
-        self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+        self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None = None, **kwargs: Any
     ) -> Any:
         """Enqueues and waits: the result, or `JobError` with the job that failed, or `TimeoutError` after so many
         seconds (the job goes on).
@@ -86,7 +87,7 @@ class Werk(Lifecycle, Overview):
         inputs: Iterable[Mapping[str, Any] | Sequence[Any]],
         /,
         *,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         return_exceptions: bool = False,
         **options: Any,
     ) -> list[Any]:
@@ -94,7 +95,7 @@ class Werk(Lifecycle, Overview):
         order.
         """
         arguments, options = split_options(options)
-        params = [_with_input(func, each, arguments, options) for each in inputs]
+        params = [_with_input(func, each, arguments, options) for each in checks.several("inputs", inputs)]
         if options.get("key") is not None and len(params) > 1:
             raise InvalidOption(
                 f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
@@ -105,10 +106,10 @@ class Werk(Lifecycle, Overview):
             raise _failure(failed)
         return [job.result if job.status == JobStatus.Complete else _failure(job) for job in jobs]
 
-    async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:
+    async def wait_for(self, job: Job | int | str, timeout: Seconds | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
-        number = number_of(job)
-        return await _in_time(self._wait_for(number, timeout or LONGEST_WAIT), f"job {number}", timeout)
+        number, limit = number_of(job), _limit(timeout)
+        return await _in_time(self._wait_for(number, limit or LONGEST_WAIT), f"job {number}", limit)
 
     async def _wait_for(self, number: int, seconds: float) -> Job:
         await self.get_job(number)
@@ -117,13 +118,14 @@ class Werk(Lifecycle, Overview):
         (ended,) = await waiters.ended([number], watch_for=seconds)
         return ended
 
-    async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
+    async def _run_all(self, params: Sequence[EnqueueParams], timeout: Seconds | None) -> list[Job]:
+        limit = _limit(timeout)
         await self._ask(params)
-        waited = {"waited": timeout or LONGEST_WAIT}
+        waited = {"waited": limit or LONGEST_WAIT}
         asked = specify_all(params, self.serializer, self.config.allow)
         specs = [spec._replace(columns={**spec.columns, **waited}) for spec in asked]
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
-        return await _in_time(self._insert_and_wait(specs), what, timeout)
+        return await _in_time(self._insert_and_wait(specs), what, limit)
 
     async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
         waiters = self._waiters_here()
@@ -148,6 +150,10 @@ class Werk(Lifecycle, Overview):
         for each in params if self._before_enqueue else ():
             for hook in self._before_enqueue:
                 await answer_of(hook, each)
+
+
+def _limit(timeout: Seconds | None) -> float | None:
+    return None if timeout is None else checks.seconds("timeout", timeout)
 
 
 def _failure(job: Job) -> JobError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgwerk import checks
 from pgwerk.dependencies import Dependency
 from pgwerk.ending import Endings
-from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, brief
+from pgwerk.errors import InvalidOption, JobNotFound, brief
 from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
 from pgwerk.job import Job, JobExecution, JobStatus, job_id
@@ -63,7 +64,9 @@ class Control:
     ) -> list[Job]:
         """Newest first. The next page is the one `before` the last job of this one."""
         page = {
-            "before": None if before is None else number_of(before), "limit": _count(limit), "offset": _offset(offset)
+            "before": None if before is None else number_of(before),
+            "limit": checks.count("limit", limit, 1, MOST_LISTED),
+            "offset": checks.count("offset", offset, 0, 2**63 - 1),
         }  # fmt: skip
         async with self._session() as session:
             rows = await session.run(self._control.list_jobs(**page, **values_of(filters)))
@@ -109,9 +112,10 @@ class Control:
         """Changes a job that does not run yet, named by its id or its key; None if it took no effect."""
         if (job is None) == (key is None):
             raise InvalidOption("a job to update is named by its id or by its key, one of them")
+        wanted = number_of(job) if key is None else checks.text("key", key)
         change = specify_update(at=at, delay=delay, priority=priority, meta=meta)
         async with self._session() as session:
-            number = await session.run(self._control.find_key(key)) if key is not None else number_of(job)
+            number = await session.run(self._control.find_key(wanted)) if isinstance(wanted, str) else wanted
             if number is None:
                 return None
             while not await session.run(self._control.update(number, change)):
@@ -160,12 +164,9 @@ class Control:
 
     async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
-        if isinstance(statuses, str):
-            raise InvalidType(f"statuses must be a list, got the text {brief(statuses)}")
-        wanted = [_final(status) for status in statuses]
-        if not older_than_days >= 0:
-            raise InvalidOption(f"older_than_days must be at least 0, got {brief(older_than_days)}")
-        return sum([await self._purge(status, older_than_days * 86400) for status in wanted])
+        wanted = [_final(status) for status in checks.several("statuses", statuses)]
+        seconds = checks.days("older_than_days", older_than_days)
+        return sum([await self._purge(status, seconds) for status in wanted])
 
     async def sweep(self) -> None:
         """A round of maintenance now, as every worker does it: lost jobs are taken back, expired ones ended, old ones
@@ -247,15 +248,3 @@ def _final(status: JobStatus | str) -> str:
     if value is None or not JobStatus(value).is_final:
         raise InvalidOption(f"only jobs that have ended are purged, got the status {brief(status)}")
     return value
-
-
-def _offset(offset: int) -> int:
-    if offset < 0:
-        raise InvalidOption(f"offset must be at least 0, got {brief(offset)}")
-    return offset
-
-
-def _count(limit: int) -> int:
-    if not 1 <= limit <= MOST_LISTED:
-        raise InvalidOption(f"limit must be from 1 to {MOST_LISTED}, got {brief(limit)}")
-    return limit

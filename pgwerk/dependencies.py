@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pgwerk.errors import InvalidOption, InvalidType, brief
+from pgwerk import checks
+from pgwerk.errors import InvalidOption, brief
 from pgwerk.job import Job, job_id
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ class Dependency:
     allow_failure: bool = False
 
     def __post_init__(self) -> None:
-        allow_failure: object = self.allow_failure
-        if not isinstance(allow_failure, bool):
-            raise InvalidType(f"Dependency.allow_failure must be True or False, got {brief(allow_failure)}")
+        checks.flag("Dependency.allow_failure", self.allow_failure)
 
 
 def edges(several: Sequence[EnqueueParams]) -> list[Edges | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk import allow
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotAllowed, HandlerNotFound, InvalidOption, InvalidType, brief
+from pgwerk.errors import HandlerNotAllowed, HandlerNotFound, InvalidOption, InvalidType, WerkError, brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,9 +76,9 @@ def _handler_of(function: Callable[..., Any] | str, option: str) -> Handler | st
         return _checked_path(function, option)
     try:
         return _of_callable(function, option)
-    except TypeError as error:
-        if isinstance(error, InvalidType):
-            raise
+    except WerkError:
+        raise
+    except Exception as error:  # it cannot be hashed, or whatever else its class does
         raise InvalidType(f"{option} must be a function or its dotted path, got {brief(function)}") from error
 
 

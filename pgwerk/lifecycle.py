@@ -6,11 +6,11 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pgwerk import embedded, logs, migrate
+from pgwerk import checks, embedded, logs, migrate
 from pgwerk.config import WerkConfig
 from pgwerk.db import Database
-from pgwerk.errors import InvalidOption, NotConnected
-from pgwerk.hooks import call_all
+from pgwerk.errors import InvalidOption, InvalidType, NotConnected, brief
+from pgwerk.hooks import call_all, checked
 from pgwerk.inserter import Inserter
 from pgwerk.serializers import JSONSerializer, Serializer
 from pgwerk.sql import check_schema
@@ -29,6 +29,11 @@ H = TypeVar("H", bound="Hook")
 _NOT_CONNECTED = "this Werk is not connected; use `async with app:` or `await app.connect()` first"
 
 
+def _check(name: str, value: object, is_right: bool, words: str) -> None:
+    if value is not None and not is_right:
+        raise InvalidType(f"{name} must be {words}, got {brief(value)}")
+
+
 class Lifecycle:
     def __init__(
         self,
@@ -44,10 +49,14 @@ class Lifecycle:
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> None:
+        _check("config", config, isinstance(config, WerkConfig), "a WerkConfig")
+        _check("serializer", serializer, isinstance(serializer, Serializer), "an object with dumps and loads")
+        _check("pool", pool, hasattr(pool, "connection"), "a psycopg_pool.AsyncConnectionPool")
+        _check("connect", connect, callable(connect), "a coroutine function that gives a connection")
         self.config = (config or WerkConfig.from_env()).changed(
             dsn=dsn, schema=schema, auto_migrate=auto_migrate, allow=allow, log_level=log_level, log_format=log_format
         )
-        self.serializer = serializer or JSONSerializer()
+        self.serializer = JSONSerializer() if serializer is None else serializer
         self._pool, self._connect = pool, connect
         self._database: Database | None = None
         self._inserting: Inserter | None = None
@@ -59,6 +68,7 @@ class Lifecycle:
         self._shutdown: list[Hook] = []
         self._before_enqueue: list[Hook] = []
         check_schema(self.config.schema)
+        checks.text("dsn", self.config.dsn or "")
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
         if log_level or log_format:
@@ -76,19 +86,19 @@ class Lifecycle:
 
     def on_startup(self, hook: H) -> H:
         """Called without arguments once the app is connected; also as a decorator."""
-        self._startup.append(hook)
+        self._startup.append(checked(hook))
         return hook
 
     def on_shutdown(self, hook: H) -> H:
         """Called without arguments before the app is disconnected; also as a decorator."""
-        self._shutdown.append(hook)
+        self._shutdown.append(checked(hook))
         return hook
 
     def register_before_enqueue(self, hook: Hook) -> None:
         """Called with the `EnqueueParams` of every job before anything is written: it may change them, or raise to
         refuse the job (and with it the whole call).
         """
-        self._before_enqueue.append(hook)
+        self._before_enqueue.append(checked(hook))
 
     def unregister_before_enqueue(self, hook: Hook) -> None:
         """No effect if it is not registered."""

@@ -17,7 +17,6 @@ from pgwerk import checks
 from pgwerk.dependencies import Dependency, Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable, brief
 from pgwerk.handlers import Handler, handler_of
-from pgwerk.serializers import JSONSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CALLBACKS = ("on_success", "on_failure", "on_stopped")
-_META = JSONSerializer()  # whatever arguments are written in: meta is for people and queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class Repeat:
 
     def __post_init__(self) -> None:
         checks.repeats("Repeat.times", self.times)
+        checks.seconds("Repeat.interval", self.interval)
         if self.intervals is not None and self.interval:
             raise InvalidOption("Repeat.interval and Repeat.intervals are two ways to say the same, got both; give one")
         self.seconds()
@@ -195,7 +194,7 @@ def _columns(params: _Options, depends_on: Edges | None = None, allowed: Allowed
         "priority": checks.priority(params.priority),
         "key": _given(checks.name, "_key", params.key),
         "group_key": _given(checks.name, "_group", params.group),
-        "meta": _meta(params.meta),
+        "meta": None if params.meta is None else orjson.Fragment(checks.meta("_meta", params.meta)),
         "max_attempts": retry.max if isinstance(retry, Retry) else retry,
         "retry_intervals": retry.seconds() if isinstance(retry, Retry) else None,
         "timeout_secs": checks.positive("_timeout", params.timeout),
@@ -218,8 +217,12 @@ def specify_update(
     """What `update_job` may change, as the database reads it."""
     moment = checks.when(delay, at)
     moves = priority is not None or any(value is not None for value in moment.values())
-    changed = None if meta is None else orjson.dumps(_meta(meta))
-    return {**moment, "priority": _given(_priority, "_priority", priority), "meta": changed, "moves": moves}
+    return {
+        **moment,
+        "priority": None if priority is None else checks.priority(priority),
+        "meta": _given(checks.meta, "_meta", meta),
+        "moves": moves,
+    }
 
 
 def _arguments(params: EnqueueParams) -> dict[str, Any]:
@@ -227,7 +230,8 @@ def _arguments(params: EnqueueParams) -> dict[str, Any]:
     kwargs: object = params.kwargs
     if type(args) not in (tuple, list) and (not isinstance(args, Sequence) or isinstance(args, str | bytes)):
         raise InvalidType(f"args must be a list or tuple, got {brief(args)}")
-    if kwargs != {} and (not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs)):
+    is_dict = type(kwargs) is dict
+    if not (is_dict or isinstance(kwargs, Mapping)) or not all(isinstance(name, str) for name in params.kwargs):
         raise InvalidType(f"kwargs must be a dict by name, got {brief(kwargs)}")
     return {"args": list(params.args), "kwargs": dict(params.kwargs)}
 
@@ -264,13 +268,9 @@ def _given(check: Callable[[str, Any], T], option: str, value: Any) -> T | None:
     return None if value is None else check(option, value)
 
 
-def _priority(_option: str, value: object) -> int:
-    return checks.priority(value)
-
-
 def _failure_mode(value: object) -> str | None:
     """None, as the database has it, is to hold."""
-    if value not in tuple(FailureMode):
+    if not isinstance(value, str) or value not in tuple(FailureMode):
         raise InvalidOption(f"_failure_mode must be hold or delete, got {brief(value)}")
     return None if value == FailureMode.Hold else FailureMode.Delete.value
 
@@ -295,20 +295,10 @@ def _repeat(value: object) -> dict[str, Any]:
     }
 
 
-def _meta(value: object) -> orjson.Fragment | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise InvalidType(f"_meta must be a dict, got {brief(value)}")
-    try:
-        return orjson.Fragment(_META.dumps(value))
-    except NotSerializable as error:
-        raise NotSerializable(f"_meta cannot be stored: {error}") from error
-
-
 def _unknown(name: str) -> str:
     if name == "_conn":
         return "_conn is no option of apply and map: they would wait for a transaction that is still open"
+    name = name[:80]
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import pickle
 import re
+from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
@@ -35,7 +36,7 @@ class JSONSerializer:
 
     def dumps(self, value: Any) -> bytes:
         try:
-            text = orjson.dumps(value, default=_as_json)
+            text = orjson.dumps(value, default=_as_json, option=_OPTIONS)
         except TypeError as error:
             words = str(error.__cause__ or error)
             raise NotSerializable(words[:1].lower() + words[1:]) from error
@@ -50,7 +51,13 @@ class JSONSerializer:
         return orjson.loads(text)
 
 
+# orjson itself crashes the whole process on a time zone of the user's that raises, and drops an offset's seconds
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+
+
 def _as_json(value: object) -> object:
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"a {type(value).__qualname__} has no form in JSON, got {brief(value)}")
