@@ -62,7 +62,9 @@ class Control:
         offset: int = 0,
         **filters: Unpack[Filters],
     ) -> list[Job]:
-        """Newest first. The next page is the one `before` the last job of this one."""
+        """Newest first. The next page is the one `before` the last job of this one. A payload or result that cannot be
+        read is the `NotSerializable` that says why.
+        """
         page = {
             "before": None if before is None else number_of(before),
             "limit": checks.count("limit", limit, 1, MOST_LISTED),
@@ -70,7 +72,7 @@ class Control:
         }  # fmt: skip
         async with self._session() as session:
             rows = await session.run(self._control.list_jobs(**page, **values_of(filters)))
-        return [Job.from_row(row, self.serializer) for row in rows]
+        return [Job.from_row(row, self.serializer, is_one_of_many=True) for row in rows]
 
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
         """One for each attempt that started, in order."""
