@@ -15,6 +15,7 @@ test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DS
 
 test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, at full length
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_GRAPHS=100 PGWERK_TEST_STEPS=2000 \
+		PGWERK_TEST_INPUTS=25000 PGWERK_TEST_UPGRADE=1000 \
 		$(BIN)/python -m pytest --timeout 600 tests/faults tests/feature/test_graphs.py
 
 test-matrix: $(VENV)/dev  ## every test on Postgres 14 to 18 (an hour; npm)
