@@ -18,6 +18,8 @@ from pgwerk.errors import (
     NotConnected,
     NotSerializable,
     ProcessDied,
+    ScheduleExists,
+    ScheduleNotFound,
     SchemaError,
     SchemaMissing,
     SchemaTooNew,
@@ -29,6 +31,8 @@ from pgwerk.job import ExecutionStatus, Job, JobExecution, JobStatus
 from pgwerk.logs import configure_logging
 from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
 from pgwerk.params import Callback, EnqueueParams, FailureMode, Repeat, Retry
+from pgwerk.schedule import Missed, Overlap, Schedule, ScheduleParams
+from pgwerk.scheduler import Scheduler, Unregistered
 from pgwerk.serializers import JSONSerializer, PickleSerializer, Serializer
 from pgwerk.typed import TypedJSONSerializer
 from pgwerk.worker.worker import AsyncWorker, ForkWorker, ProcessWorker, ThreadWorker
@@ -56,15 +60,22 @@ __all__ = [
     "JobStatus",
     "JobTimeout",
     "KeyIsHeld",
+    "Missed",
     "MissingExtra",
     "NotConnected",
     "NotSerializable",
+    "Overlap",
     "PickleSerializer",
     "ProcessDied",
     "ProcessWorker",
     "QueueStats",
     "Repeat",
     "Retry",
+    "Schedule",
+    "ScheduleExists",
+    "ScheduleNotFound",
+    "ScheduleParams",
+    "Scheduler",
     "SchemaError",
     "SchemaMissing",
     "SchemaTooNew",
@@ -75,6 +86,7 @@ __all__ = [
     "ThreadWorker",
     "Throughput",
     "TypedJSONSerializer",
+    "Unregistered",
     "Werk",
     "WerkConfig",
     "WerkError",

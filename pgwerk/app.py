@@ -13,6 +13,7 @@ from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
 from pgwerk.overview import Overview
 from pgwerk.params import EnqueueParams, Spec, specify, specify_all, split_options
+from pgwerk.scheduling import Scheduling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pgwerk.checks import Seconds
+    from pgwerk.schedule import Schedule
 
 T = TypeVar("T")
 
 LONGEST_WAIT = 86400.0  # seconds that a waiter is remembered by the database if it names no timeout
 
 
-class Werk(Lifecycle, Overview):
+class Werk(Lifecycle, Overview, Scheduling):
     """An app on one database. It holds no pool: each operation opens a short connection, unless the user's own pool
     (or a factory of connections) is given.
     """
@@ -145,6 +147,23 @@ class Werk(Lifecycle, Overview):
         from pgwerk.worker.worker import worker_of  # noqa: PLC0415 - an app needs no worker but for this
 
         await worker_of(worker_type)(self, queues, concurrency).run()
+
+    async def trigger_schedule(self, name: str) -> Job:
+        """One job at once, whatever its ticks, its pause and its overlap say. Raises `ScheduleNotFound`."""
+        specs = await self.specify_scheduled(await self.get_schedule(name), [None])
+        (job,) = await self._inserter.insert_all(specs)
+        if job is None:
+            raise InvalidOption(f"the job of the schedule {name!r} was given a key that is taken; see the hooks")
+        return job
+
+    async def specify_scheduled(self, schedule: Schedule, ticks: Sequence[datetime | None]) -> list[Spec]:
+        """The jobs of these ticks; None is one at once."""
+        params = [schedule.job(tick) for tick in ticks]
+        await self._ask(params)
+        return [
+            spec._replace(columns={**spec.columns, "schedule_name": schedule.name})
+            for spec in specify_all(params, self.serializer, self.config.allow)
+        ]
 
     async def _ask(self, params: Sequence[EnqueueParams]) -> None:
         for each in params if self._before_enqueue else ():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
-from pgwerk.wire import Session, is_refusal
+from pgwerk.wire import Disconnected, Session, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -54,6 +54,23 @@ class Batcher:
             else:
                 await self._send_one_batch(self._kept)
         return await answer
+
+    @contextlib.asynccontextmanager
+    async def lend(self) -> AsyncIterator[Session]:
+        """To one caller, for what nobody should share a statement with: the connection that is kept, unless it is busy,
+        or a new one. What comes meanwhile opens its own.
+        """
+        if self._database.is_pooled:
+            async with self._database.session() as session:
+                yield session
+            return
+        session = await self._withdraw() or await self._connect()
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        self._give_back(session)
 
     async def close(self) -> None:
         """What is under way is sent; then nobody waits for more."""
@@ -116,9 +133,32 @@ class Batcher:
                 await session.settle_in(whole_tables="on")
 
     async def _open(self) -> Session:
-        self._kept = Session(await self._database.open(), self._database.schema)
-        self._lingering = asyncio.create_task(self._linger(self._kept))
-        return self._kept
+        session = await self._connect()
+        self._keep(session)
+        return session
+
+    async def _connect(self) -> Session:
+        return Session(await self._database.open(), self._database.schema)
+
+    def _keep(self, session: Session) -> None:
+        self._kept = session
+        self._lingering = asyncio.create_task(self._linger(session))
+
+    async def _withdraw(self) -> Session | None:
+        if self._is_sending or self._kept is None:
+            return None
+        session, self._kept = self._kept, None
+        with contextlib.suppress(Disconnected):  # nothing was sent yet: another one will do
+            await session.settle_in(whole_tables="on")
+            return session
+        return None
+
+    def _give_back(self, session: Session) -> None:
+        self._used_at = asyncio.get_running_loop().time()
+        if self._kept is None and not self._is_sending:
+            self._keep(session)
+        else:
+            session.close()
 
     async def _linger(self, session: Session) -> None:
         """A task, so that a loop that ends takes the connection with it."""

@@ -83,6 +83,14 @@ class JobNotFound(WerkError, LookupError):
     """No job has this id (any more)."""
 
 
+class ScheduleNotFound(WerkError, LookupError):
+    """No schedule has this name (any more)."""
+
+
+class ScheduleExists(WerkError, ValueError):
+    """The name is taken by another schedule, or by somebody else's."""
+
+
 class JobError(WerkError):
     """The job that was waited for failed or was aborted; `job` is the job as it ended."""
 

@@ -141,6 +141,34 @@ class JobsRescued(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerAway(Event):
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerBack(Event):
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleUnfit(Event):
+    """What stands in its row cannot be read here."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRefused(Event):
+    """A hook of the program, or the server, did not take the jobs of a tick."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class DutyFailed(Event):
     duty: str
     error: str

@@ -89,7 +89,7 @@ class Inserter:
     async def _write(self, calls: Sequence[Saying], upstream: Sequence[int] = ()) -> list[Job | None]:
         """What a dependency's end could not see of it while it was being written is looked at once it is."""
         try:
-            async with self._database.session() as session:
+            async with self._batcher().lend() as session:
                 jobs = _known(await session.transact(*calls))
                 if upstream:
                     released = await self._endings.release(session, upstream)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pgwerk.db import Connect
     from pgwerk.hooks import Hook
+    from pgwerk.scheduler import Scheduler
 
 H = TypeVar("H", bound="Hook")
 
@@ -67,6 +68,7 @@ class Lifecycle:
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
         self._before_enqueue: list[Hook] = []
+        self.schedulers: list[Scheduler] = []
         check_schema(self.config.schema)
         checks.text("dsn", self.config.dsn or "")
         if self.config.dsn and embedded.is_embedded(self.config.dsn):

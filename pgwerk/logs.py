@@ -56,6 +56,13 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
     events.ResultRefused: (ERROR, "the result of job {0.job_id} was refused by Postgres; the attempt fails: {0.error}"),
     events.HookFailed: (ERROR, "the hook {0.hook} raised for {0.about}, which goes on: {0.error}"),
     events.JobsRescued: (WARNING, "took back {0.requeued} jobs of dead workers; {0.failed} more had no attempt left"),
+    events.SchedulerAway: (WARNING, "scheduler {0.name} has lost Postgres and tries again until it is back: {0.error}"),
+    events.SchedulerBack: (INFO, "scheduler {0.name} has Postgres again after {0.seconds:.1f} s"),
+    events.ScheduleUnfit: (
+        ERROR,
+        "the schedule {0.name} is paused, as it cannot be read; mend and resume it: {0.error}",
+    ),
+    events.ScheduleRefused: (ERROR, "the schedule {0.name} passes over a tick, as its job was refused: {0.error}"),
     events.DutyFailed: (WARNING, "{0.duty} failed and will be tried again: {0.error}"),
 }
 

@@ -22,8 +22,8 @@ JOB = """
     FROM generate_series(1, :size) n RETURNING id, queue, priority, group_key
 """
 READY = """
-    INSERT INTO pgwerk.ready (queue, priority, job_id, attempt, group_key)
-    SELECT queue, priority, id, 1, group_key FROM j
+    INSERT INTO pgwerk.ready (queue, priority, seq, job_id, attempt, group_key)
+    SELECT queue, priority, id, id, 1, group_key FROM j
 """
 
 

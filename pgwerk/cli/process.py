@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from pgwerk.worker.signals import STOPPING
+from pgwerk.signals import STOPPING
 from pgwerk.worker.supervisor import WORN
 
 if TYPE_CHECKING:

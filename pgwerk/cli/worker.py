@@ -9,6 +9,7 @@ from pgwerk.cli.find import find_app
 from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
 from pgwerk.cli.settings import configure, setting_options
 from pgwerk.logs import configure_logging
+from pgwerk.scheduler import scheduler_of
 from pgwerk.worker.supervisor import Supervisor
 from pgwerk.worker.worker import worker_of
 
@@ -19,9 +20,10 @@ from pgwerk.worker.worker import worker_of
     "--queues", default="default", show_default=True,
     help="queues to take jobs from, separated by commas; high:3,low: high comes first three times as often",
 )  # fmt: skip
+@click.option("--schedules", is_flag=True, help="fire schedules too; any number of workers may do so")
 @click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
 @setting_options()
-def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
+def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: Any) -> None:
     """Run the jobs of an app, like tasks:app, until SIGTERM or Ctrl-C.
 
     Then running jobs get --shutdown-timeout to end; what has not ended by then goes back to
@@ -32,7 +34,8 @@ def worker(app: str, queues: str, *, burst: bool, **settings: Any) -> None:
     found = find_app(app)
     configure(found, settings)
     configure_logging(found.config.log_level, found.config.log_format)
-    runner = worker_of(found.config.worker_type)(found, _weights(queues), burst=burst)
+    scheduler = scheduler_of(found) if schedules else None
+    runner = worker_of(found.config.worker_type)(found, _weights(queues), burst=burst, scheduler=scheduler)
     run = partial(run_to_end, runner)
     config = found.config
     if config.processes == 1 and config.max_jobs is None and config.max_memory is None:

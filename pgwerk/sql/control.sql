@@ -50,7 +50,7 @@ select on_id, allow_failure from pgwerk.dependency where job_id = :job_id::bigin
 -- name: is_pending
 -- A job that is just moving between two rooms is in neither of them for the one who looked too early.
 select
-    exists (select from pgwerk.ready where job_id = :job_id::bigint)
+    pgwerk.place_of(:job_id::bigint) is not null
     or exists (select from pgwerk.blocked where job_id = :job_id::bigint)
     or exists (select from pgwerk.scheduled where job_id = :job_id::bigint)
     or exists (select from pgwerk.waiting where job_id = :job_id::bigint) as is_pending;
@@ -62,7 +62,7 @@ select id from pgwerk.job where key = :key;
 -- Of a job that has not started: what is given. A new priority or time is a new place in the queue, behind those who
 -- have it already.
 with unreadied as (
-    delete from pgwerk.ready where :moves::boolean and job_id = :job_id::bigint
+    delete from pgwerk.ready where :moves::boolean and ctid = (select pgwerk.place_of(:job_id::bigint))
     returning job_id, attempt, null::timestamptz as due
 ),
 unblocked as (
@@ -85,7 +85,7 @@ waited as (
     returning job_id
 ),
 stayed as (
-    select job_id from pgwerk.ready where not :moves::boolean and job_id = :job_id::bigint
+    select job_id from pgwerk.ready where not :moves::boolean and ctid = (select pgwerk.place_of(:job_id::bigint))
     union all select job_id from pgwerk.blocked where not :moves::boolean and job_id = :job_id::bigint
     union all select job_id from pgwerk.scheduled where not :moves::boolean and job_id = :job_id::bigint
 ),
@@ -105,8 +105,8 @@ placed as (
     from renewed r join moved m on m.job_id = r.id
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
-    select queue, priority, id, attempt, group_key, now() + ttl * interval '1 second'
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+    select queue, priority, nextval('pgwerk.job_id_seq'), id, attempt, group_key, now() + ttl * interval '1 second'
     from placed where coalesce(due <= now(), true)
 ),
 set_aside as (

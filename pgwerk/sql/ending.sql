@@ -50,7 +50,7 @@ held as (
 ),
 unreadied as (
     delete from pgwerk.ready r using unclaimed o
-    where r.job_id = any (array(select job_id from unclaimed))
+    where r.ctid = any (array(select pgwerk.place_of(job_id) from unclaimed))
         and r.job_id = o.job_id and (not o.expired or r.expires_at < now())
     returning r.job_id, o.status, r.attempt - 1 as attempt, o.error
 ),

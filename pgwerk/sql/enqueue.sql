@@ -1,4 +1,7 @@
 -- Where jobs come from.
+--
+-- Each takes its id, which is its place in the queue too, after its transaction has taken a number: what a worker's
+-- cursor has passed can then be told apart from what is still on its way.
 
 -- name: enqueue_one
 -- A job that may run at once, of which nothing needs to be known before (no key, no dependencies, no time, nobody who
@@ -7,13 +10,14 @@ with inserted as (
     insert into pgwerk.job (
         function, payload, queue, priority, group_key, max_attempts, timeout_secs, heartbeat_secs, ttl, result_ttl,
         failure_ttl, failure_mode)
-    values (
+    select
         :function, :payload, :queue, :priority, :group_key, :max_attempts, :timeout_secs, :heartbeat_secs, :ttl,
-        :result_ttl, :failure_ttl, :failure_mode)
+        :result_ttl, :failure_ttl, :failure_mode
+    where pg_current_xact_id() is not null
     returning id, queue, priority, group_key, ttl
 )
-insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
-select queue, priority, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
+insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+select queue, priority, id, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
 from inserted
 returning
     array[job_id] as ids,
@@ -36,11 +40,12 @@ with inserted as materialized (
     from json_to_recordset(:runs::json) as run (alike json, payloads json)
     cross join lateral json_populate_record(null::pgwerk.job, run.alike) j
     cross join lateral json_array_elements(run.payloads) p
+    where pg_current_xact_id() is not null
     returning id, queue, priority, group_key, ttl
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
-    select queue, priority, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+    select queue, priority, id, id, 1, group_key, statement_timestamp() + ttl * interval '1 second'
     from inserted
 )
 select
@@ -56,9 +61,7 @@ from inserted;
 -- name: enqueue
 -- Rows in the caller's order, one answer for each: `fresh` is false where the key was taken. Nothing at all is written
 -- if a dependency is not known.
--- Keys are inserted in key order, so that two callers with the same keys wait for each other and never in a ring;
--- places in the queue are taken in the caller's order, after the job rows (and so after the transaction has its
--- number: what a worker's cursor has passed can then be told apart from what is still on its way).
+-- Keys are inserted in key order, so that two callers with the same keys wait for each other and never in a ring.
 with spec as materialized (
     select
         nextval('pgwerk.job_id_seq') as id,
@@ -70,11 +73,13 @@ with spec as materialized (
         heartbeat_secs double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
         failure_mode text, on_success jsonb, on_failure jsonb, on_stopped jsonb, repeat_remaining integer,
         repeat_intervals double precision[], depends_on json, delay double precision, at timestamptz,
-        waited double precision
+        waited double precision, schedule_name text
     )) with ordinality as s (
         function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, place)
+        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, schedule_name,
+        place)
+    where pg_current_xact_id() is not null
 ),
 -- A dependency is a job that is there, or another one of this call; of that, whoever holds its key.
 edge as materialized (
@@ -91,11 +96,11 @@ inserted as (
     insert into pgwerk.job (
         id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, scheduled_at)
+        repeat_remaining, repeat_intervals, scheduled_at, schedule_name)
     select
         id, function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, due
+        repeat_remaining, repeat_intervals, due, schedule_name
     from spec
     where not exists (select from edge where is_unknown)
     order by key, place
@@ -119,9 +124,9 @@ fresh as materialized (
     order by place
 ),
 readied as (
-    insert into pgwerk.ready (queue, priority, job_id, attempt, group_key, expires_at)
-    select queue, priority, id, 1, group_key, expires_at
-    from fresh where status = 'queued' order by place
+    insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)
+    select queue, priority, id, id, 1, group_key, expires_at
+    from fresh where status = 'queued'
 ),
 set_aside as (
     insert into pgwerk.scheduled (job_id, due, queue, priority, attempt, group_key, ttl)

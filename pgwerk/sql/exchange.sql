@@ -11,7 +11,7 @@ with candidate as materialized (
     select c.*
     from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
     cross join lateral (
-        select r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
+        select r.ctid as place, r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
         from pgwerk.ready r
         where r.queue = l.queue and r.priority = l.priority and r.seq >= l.low and r.seq < l.high
         order by r.seq
@@ -40,7 +40,7 @@ taken as (
     from asked where is_free
 ),
 gone as (
-    delete from pgwerk.ready where job_id = any (array(select job_id from asked where is_free))
+    delete from pgwerk.ready where ctid = any (array(select place from asked where is_free))
 )
 select
     a.job_id, a.attempt, a.expires_at < now() as is_expired,
@@ -59,22 +59,21 @@ from asked a;
 -- wants to remove that waits for us then, and frees what was parked. What cannot be held is on the move; the entry
 -- stays where it is and is looked at again.
 with candidate as materialized (
-    select
-        c.*,
-        case when c.group_key is not null then (
-            select b.job_id from pgwerk.ready b
-            where b.group_key = c.group_key and b.queue = c.queue
-            order by b.priority desc, b.job_id limit 1
-        ) end as best_id
+    select c.*, best.place as best_place
     from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
     cross join lateral (
-        select r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
+        select r.ctid as place, r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
         from pgwerk.ready r
         where r.queue = l.queue and r.priority = l.priority and r.seq >= l.low and r.seq < l.high
         order by r.seq
         limit :span::bigint
         for update skip locked
     ) c
+    left join lateral (
+        select b.ctid as place from pgwerk.ready b
+        where b.group_key = c.group_key and b.queue = c.queue
+        order by b.priority desc, b.job_id limit 1
+    ) best on true
     where exists (select from pgwerk.worker w where w.id = :worker_id::bigint and w.state = 'alive')
     limit :span::bigint
 ),
@@ -86,7 +85,7 @@ asked as materialized (
         j.on_success is not null or j.on_failure is not null or j.on_stopped is not null or j.repeat_remaining > 0
             or j.result_ttl is not null or j.failure_ttl is not null or j.failure_mode is not null as has_sequel,
         c.group_key is null or (
-            c.best_id = c.job_id
+            c.best_place = c.place
             and not exists (select from pgwerk.active a where a.group_key = c.group_key offset 0)
             and not exists (
                 select from (
@@ -123,14 +122,16 @@ parked as (
     ) a on true
     left join lateral (
         select true as held from pgwerk.ready
-        where job_id = o.best_id and job_id <> o.job_id for key share skip locked
+        where ctid = o.best_place and ctid <> o.place for key share skip locked
     ) b on true
     where a.held or b.held or o.group_key in (select group_key from asked where job_id in (select job_id from taken))
     returning job_id
 ),
 gone as (
     delete from pgwerk.ready
-    where job_id = any (array(select job_id from taken union all select job_id from parked))
+    where ctid = any (array(
+        select place from asked
+        where job_id in (select job_id from taken) or job_id in (select job_id from parked)))
 )
 select
     a.job_id, a.attempt, a.expires_at < now() as is_expired,

@@ -28,7 +28,7 @@ class Inserted(NamedTuple):
     """Dependencies that do not exist: nothing at all was written."""
 
 
-NEEDS_MORE = frozenset(("key", "depends_on", "delay", "at", "waited"))
+NEEDS_MORE = frozenset(("key", "depends_on", "delay", "at", "waited", "schedule_name"))
 """Columns of a job of which more must be known before it can be written."""
 
 

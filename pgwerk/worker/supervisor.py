@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from pgwerk.errors import InvalidOption, WerkError, brief
-from pgwerk.worker.signals import STOPPING
+from pgwerk.signals import STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

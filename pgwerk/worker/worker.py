@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,19 @@ from pgwerk import checks, events
 from pgwerk.app import Werk
 from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
 from pgwerk.hooks import checked
+from pgwerk.signals import stop_signals
 from pgwerk.worker.executors.aio import AioExecutor
 from pgwerk.worker.executors.processes import ForkExecutor, ProcessExecutor
 from pgwerk.worker.executors.threads import ThreadExecutor
 from pgwerk.worker.hooks import Hooks
 from pgwerk.worker.life import Life
-from pgwerk.worker.signals import stop_signals
 from pgwerk.worker.wear import Wear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from pgwerk.config import DequeueStrategy
+    from pgwerk.scheduler import Scheduler
     from pgwerk.worker.executors.work import Executor
 
     Hook = Callable[..., Any]
@@ -34,6 +36,7 @@ class Worker:
 
     Intervals are in seconds; what is not given comes from the app's config. `queues` may be a dict of weights: how
     often a queue comes first, relative to the others. `burst` stops when nothing is left that could run now.
+    `scheduler` fires schedules from this process too.
     `before_process` and `after_process` are called with the attempt's context, in the worker's own process.
     """
 
@@ -58,6 +61,7 @@ class Worker:
         listen: bool | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         if not isinstance(app, Werk):
             raise InvalidType(f"a worker works for a Werk, got {brief(app)}")
@@ -75,6 +79,7 @@ class Worker:
         self.is_cut_short = False
         """Running jobs get no more time."""
 
+        self._scheduler = scheduler
         self.wear = Wear(self.config.max_jobs, self.config.max_memory)
         self.is_worn = False
         """It stops, or has stopped, because of `max_jobs` or `max_memory`: another process is to take its place."""
@@ -135,6 +140,8 @@ class Worker:
             self._cut_short()
             return
         self._stop_reason = reason
+        if self._scheduler is not None:
+            self._scheduler.stop()
         if self._life is not None:
             events.emit(
                 events.WorkerStopping(self._life.name, reason, self._life.running, self.config.shutdown_timeout)
@@ -145,7 +152,22 @@ class Worker:
     async def _run(self) -> None:
         async with self.app:
             with stop_signals(self.stop):
-                await self._live()
+                async with self._scheduling():
+                    await self._live()
+
+    @contextlib.asynccontextmanager
+    async def _scheduling(self) -> AsyncIterator[None]:
+        """Ticks are taken from before the first job until the worker is to stop."""
+        if self._scheduler is None:
+            yield
+            return
+        await self._scheduler.sync()
+        serving = asyncio.create_task(self._scheduler.serve())
+        try:
+            yield
+        finally:
+            self._scheduler.stop()
+            await serving
 
     async def _live(self) -> None:
         """One life, unless others take this worker for dead: then it begins anew, under a new identity."""

@@ -30,6 +30,10 @@ VALID: dict[str, dict[str, Any]] = {
     },
     "idle": {"worker_id": 1},
     "waiter": {"job_id": 1, "until": NOW},
+    "schedule": {
+        "name": "s", "function": "m.f", "payload": "{}", "options": "{}", "cron": "@daily", "tz": "UTC",
+        "missed": "latest", "overlap": "allow", "jitter_secs": 0, "is_paused": False,
+    },
 }  # fmt: skip
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("migration", {"version": 0, "serves": 0}, "migration_check"),
@@ -107,8 +111,18 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("worker", {"queues": "{}"}, "worker_queues_check"),
     ("worker", {"concurrency": 0}, "worker_concurrency_check"),
     ("worker", {"patience": 0}, "worker_patience_check"),
+    ("schedule", {"name": ""}, "schedule_name_check"),
+    ("schedule", {"name": "n" * 201}, "schedule_name_check"),
+    ("schedule", {"owner": ""}, "job_label_check"),
+    ("schedule", {"options": "[]"}, "job_meta_check"),
+    ("schedule", {"interval_secs": 60}, "schedule_check"),
+    ("schedule", {"cron": None}, "schedule_check"),
+    ("schedule", {"cron": None, "interval_secs": 0.5}, "schedule_interval_secs_check"),
+    ("schedule", {"missed": "never"}, "schedule_missed_check"),
+    ("schedule", {"overlap": "forbid"}, "schedule_overlap_check"),
+    ("schedule", {"jitter_secs": -1}, "job_seconds_check"),
 ]
-OPTIONAL = {("job", "key")}
+OPTIONAL = {("job", "key"), ("schedule", "cron")}
 REQUIRED = [(table, column) for table, row in VALID.items() for column in row if (table, column) not in OPTIONAL]
 TWICE = {
     "migration": "migration_pkey",
@@ -122,6 +136,7 @@ TWICE = {
     "attempt": "attempt_pkey",
     "finished": "finished_pkey",
     "idle": "idle_pkey",
+    "schedule": "schedule_pkey",
 }
 
 
@@ -176,11 +191,11 @@ def test_what_is_there_once_is_not_taken_twice(table: str, rule: str, insert: An
     assert refused.value.diag.constraint_name == rule
 
 
-def test_a_job_stands_in_the_queue_only_once(insert: Any) -> None:
-    insert("ready", VALID["ready"])
+def test_a_job_comes_back_to_the_queue_only_once(insert: Any) -> None:
+    insert("ready", VALID["ready"] | {"seq": -2})
     with pytest.raises(psycopg.errors.UniqueViolation) as refused:
-        insert("ready", VALID["ready"] | {"seq": 2})
-    assert refused.value.diag.constraint_name == "ready_job"
+        insert("ready", VALID["ready"] | {"seq": -1})
+    assert refused.value.diag.constraint_name == "ready_moved"
 
 
 def test_a_group_has_one_active_job(insert: Any) -> None:

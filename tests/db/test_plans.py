@@ -41,8 +41,8 @@ values ('alive', 'w', '{default}', 10, 10, 'alive', null), ('dead', 'w', '{defau
 insert into job (id, function, payload, queue, priority, key, max_attempts)
 select id, 'm.f', '{"args": [], "kwargs": {}}', 'default', 0, case when id % 10 = 0 then 'key ' || id end, 3
 from generate_series(1, 4 * $N) id;
-insert into ready (queue, priority, job_id, attempt, expires_at)
-select 'default', id % 3, id, 1, case when id % 100 = 0 then now() - interval '1 hour' end
+insert into ready (queue, priority, seq, job_id, attempt, expires_at)
+select 'default', id % 3, id, id, 1, case when id % 100 = 0 then now() - interval '1 hour' end
 from generate_series(1, $N) id;
 insert into scheduled (job_id, due, queue, priority, attempt)
 select $N + id, now() + (id - $N / 2) * interval '1 second', 'default', 0, 1 from generate_series(1, $N) id;
@@ -68,8 +68,8 @@ select 5 * $N + id, 2 * $N + id, false from generate_series(1, $N) id;
 insert into active (job_id, worker_id, claim_no, attempt, group_key, is_aborting, stale_at)
 select 6 * $N + id, 1, 1, 1, 'busy ' || id, id % 100 = 0, case when id % 100 = 0 then now() - interval '1 hour' end
 from generate_series(1, $N) id;
-insert into ready (queue, priority, job_id, attempt, group_key)
-select 'grouped', 0, 7 * $N + id, 1, 'busy ' || (1 + id % least($N, 1000)) from generate_series(1, $N) id;
+insert into ready (queue, priority, seq, job_id, attempt, group_key)
+select 'grouped', 0, 7 * $N + id, 7 * $N + id, 1, 'busy ' || (1 + id % least($N, 1000)) from generate_series(1, $N) id;
 insert into job (id, function, payload, queue, priority, group_key, max_attempts)
 select 7 * $N + id, 'm.f', '{"args": [], "kwargs": {}}', 'grouped', 0, 'busy ' || (1 + id % least($N, 1000)), 3
 from generate_series(1, $N) id;
@@ -196,7 +196,7 @@ def _end(schema: str, outcomes: list[Outcome]) -> Call[Any]:
 PAGES = {
     **dict.fromkeys(("claim", "claim behind a cursor", "claim of nothing", "claim for groups"), 600),
     **dict.fromkeys(("complete", "settle complete", "settle retry", "settle retry later", "settle lost"), 800),
-    **dict.fromkeys(("cancel", "expire", "ended_of"), 800),
+    **dict.fromkeys(("cancel", "expire", "ended_of"), 1_200),
     **dict.fromkeys(("look", "outlook", "is_pending", "wait_for", "stop_waiting", "executions"), 40),
     "claim of busy groups": 12_000,
     "settle with sequels": 1_500,

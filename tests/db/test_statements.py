@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,6 +14,7 @@ from pgwerk.filters import values_of
 from pgwerk.job import Job, JobExecution
 from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
 from pgwerk.params import EnqueueParams, specify, specify_update
+from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
@@ -20,6 +22,7 @@ from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
 from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore, Outlived, Stranded, Watched
+from pgwerk.store.schedules import ScheduleStore
 from pgwerk.store.schema import Found, SchemaStore
 from pgwerk.store.session import SessionStore
 from pgwerk.store.workers import Pulse, Sign, WorkerStore
@@ -31,6 +34,11 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call
 
 FRAMES = {"begin", "commit", "pin", "whoami"}  # said by the session itself
+READ_OTHERWISE = {"args", "kwargs", "interval", "jitter"}
+STORED = (
+    "payload", "interval_secs", "jitter_secs",
+    *(field.name for field in fields(Schedule) if field.name not in READ_OTHERWISE),
+)  # fmt: skip
 READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "outlook": Outlook._fields,
     "orphans": Orphan._fields,
@@ -71,6 +79,11 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "register_worker": ("id",),
     "declare_dead": ("name",),
     "whoami": ("pg_backend_pid",),
+    "clock": ("now",),
+    "next_due": ("seconds",),
+    "due": ("now", "is_running", *STORED),
+    "get_schedules": STORED,
+    "unregistered": ("name",),
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {
@@ -197,4 +210,10 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (versions.found(), versions.version(), versions.lock(), versions.create())
     yield from (versions.read_committed(), versions.take_time())
     yield versions.record(migrations(schema)[0], 1)
+    schedules, now = ScheduleStore(schema), datetime.now(UTC)
+    columns = specify_schedule(ScheduleParams("m.f", cron="@daily"), JSONSerializer())
+    yield from (schedules.clock(), schedules.due(), schedules.next_due(), schedules.move("s", now, now, None))
+    yield from (schedules.get(), schedules.put(columns, owner=None, next_run_at=now, replaces=False))
+    yield from (schedules.pause("s"), schedules.resume("s", now), schedules.delete("s"))
+    yield schedules.unregistered("owner", ["s"])
     yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from pgwerk import ServerUnreachable, Werk
+from pgwerk import EnqueueParams, JobNotFound, ServerUnreachable, Werk
 from pgwerk.batch import LINGER
 from pgwerk.wire import Session
 from tests import handlers
@@ -109,6 +109,48 @@ async def test_a_bad_one_fails_alone_on_the_bursts_connection(app: Werk, opened:
     assert not isinstance(good, BaseException)
     assert await app.enqueue(handlers.noop)
     assert len(opened) == 1
+
+
+async def test_what_goes_by_itself_takes_the_bursts_connection_along(app: Werk, opened: list[Session]) -> None:
+    await app.enqueue(handlers.noop)
+    for number in range(20):
+        await app.enqueue(handlers.noop, _key=f"order {number}")
+    assert len(await app.enqueue_many([EnqueueParams(handlers.noop)] * 2500)) == 2500
+    await app.enqueue(handlers.noop)
+    assert len(opened) == 1
+
+
+async def test_single_ones_do_not_wait_for_a_bulk(app: Werk, opened: list[Session], dsn: str, schema: str) -> None:
+    await app.enqueue(handlers.noop, _key="mine")
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            f'insert into "{schema}".job (function, payload, queue, priority, max_attempts, key) '
+            "values ('m.f', '{}', 'q', 0, 1, 'held')"
+        )
+        held = asyncio.create_task(app.enqueue(handlers.noop, _key="held"))
+        await asyncio.sleep(0)
+        assert await app.enqueue(handlers.noop)
+        assert not held.done()
+        connection.rollback()
+    assert await held
+    assert len(opened) == 2
+    await gone(opened[0])
+    await gone(opened[1])
+
+
+async def test_a_bulk_that_finds_the_connection_broken_opens_another(
+    app: Werk, opened: list[Session], query: Query
+) -> None:
+    await app.enqueue(handlers.noop)
+    query(f"select pg_terminate_backend(pid) from ({OURS}) ours")
+    assert await app.enqueue(handlers.noop, _key="order 1")
+    assert len(opened) == 2
+
+
+async def test_a_bulk_that_is_refused_leaves_nothing_open(app: Werk, opened: list[Session]) -> None:
+    with pytest.raises(JobNotFound):
+        await app.enqueue(handlers.noop, _depends_on=4711)
+    assert [session.pgconn.status for session in opened] == [psycopg.pq.ConnStatus.BAD]
 
 
 async def test_a_loop_that_ends_takes_the_connection_along(app: Werk, opened: list[Session]) -> None:

@@ -1009,3 +1009,21 @@ async def test_ended_is_told_of_those_that_have(app: Werk, database: Database) -
     async with database.session() as session:
         ended = await session.run(ControlStore(database.schema).ended_of([done.id, open_.id, 2**40]))
     assert ended == {done.id, 2**40}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"on_success": handlers.remember}, {"key": "k"}], ids=["enqueue_one", "enqueue_now", "enqueue"]
+)
+async def test_a_job_takes_its_number_after_its_transaction_has_one(
+    app: Werk, query: Any, options: dict[str, Any]
+) -> None:
+    """Else a worker could pass its place without knowing of the transaction that still brings it."""
+    await app.enqueue(handlers.noop)  # the sequence asks for a transaction's number itself, once in 32 times
+    query("create table numbered (was_assigned boolean)")
+    query(
+        "create function note() returns trigger language plpgsql set search_path from current as "
+        "'begin insert into numbered values (pg_current_xact_id_if_assigned() is not null); return new; end'"
+    )
+    query("create trigger note before insert on job for each row execute function note()")
+    await app.enqueue_many([EnqueueParams(handlers.noop, **options)])
+    assert query("select was_assigned from numbered") == [(True,)]

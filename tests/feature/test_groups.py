@@ -78,8 +78,8 @@ async def test_cancelling_what_stands_in_the_way_frees_the_next(app: Werk, query
     assert query("select count(*) from blocked") == [(2,)]
     query("delete from active where job_id = %s", hold)
     query(
-        "with gone as (delete from blocked where job_id = %s returning *) insert into ready (queue, priority, job_id, "
-        "attempt, group_key) select queue, priority, job_id, attempt, group_key from gone",
+        "with gone as (delete from blocked where job_id = %s returning *) insert into ready (queue, priority, seq, "
+        "job_id, attempt, group_key) select queue, priority, job_id, job_id, attempt, group_key from gone",
         first.id,
     )
     assert await app.cancel_job(first)

@@ -110,12 +110,12 @@ select
     case
         when f.job_id is not null then f.status
         when a.job_id is not null then case when a.is_aborting then 'aborting' else 'active' end
-        when r.job_id is not null or b.job_id is not null then 'queued'
+        when r.job_id is not null or m.job_id is not null or b.job_id is not null then 'queued'
         when s.job_id is not null then 'scheduled'
         when w.job_id is not null then 'waiting'
     end as status,
     j.priority,
-    coalesce(f.attempt, a.attempt, r.attempt - 1, b.attempt - 1, s.attempt - 1, 0) as attempts,
+    coalesce(f.attempt, a.attempt, r.attempt - 1, m.attempt - 1, b.attempt - 1, s.attempt - 1, 0) as attempts,
     j.max_attempts,
     coalesce(s.due, j.scheduled_at) as scheduled_at,
     j.enqueued_at,
@@ -133,7 +133,7 @@ select
     j.group_key,
     j.heartbeat_secs,
     a.touched_at,
-    coalesce(f.expires_at, r.expires_at, b.expires_at) as expires_at,
+    coalesce(f.expires_at, r.expires_at, m.expires_at, b.expires_at) as expires_at,
     j.result_ttl,
     j.failure_ttl,
     coalesce(j.failure_mode, 'hold') as failure_mode,
@@ -147,7 +147,8 @@ select
 from pgwerk.job j
 left join pgwerk.finished f on f.job_id = j.id
 left join pgwerk.active a on a.job_id = j.id
-left join pgwerk.ready r on r.job_id = j.id
+left join pgwerk.ready r on r.queue = j.queue and r.priority = j.priority and r.seq = j.id
+left join pgwerk.ready m on m.job_id = j.id and m.seq <> m.job_id
 left join pgwerk.scheduled s on s.job_id = j.id
 left join pgwerk.blocked b on b.job_id = j.id
 left join pgwerk.waiting w on w.job_id = j.id

@@ -1,4 +1,4 @@
-"""Signals that stop a worker."""
+"""Signals that stop a worker or a scheduler."""
 
 from __future__ import annotations
 
