@@ -1,10 +1,11 @@
 -- What people ask and do.
 
 -- name: get_jobs
+-- A row that stands nowhere was written by hand, and is no job.
 select j.*
 from unnest(:ids::bigint[]) as wanted (id)
 cross join lateral (select * from pgwerk.jobs where jobs.id = wanted.id offset 0) j
-where j.status is not null;  -- a row that stands nowhere was written by hand, and is no job
+where j.status is not null;
 
 -- name: list_jobs
 -- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the

@@ -20,7 +20,7 @@ BY_HAND = """
 with written as (
     insert into job (function, payload, queue, priority, max_attempts)
     values (%s, '{"args": [], "kwargs": {}}', 'default', 0, 1) returning id)
-insert into ready (queue, priority, job_id, attempt) select 'default', 0, id, 1 from written
+insert into ready (queue, priority, seq, job_id, attempt) select 'default', 0, id, id, 1 from written
 """
 SCHEMAS = "select nspname from pg_namespace where nspname !~ '^(pg_|information_schema$|public$)'"
 

@@ -20,7 +20,7 @@ BY_HAND = """
 with written as (
     insert into job (function, payload, queue, priority, max_attempts, on_failure)
     values (%s, %s, 'default', 0, 1, %s) returning id)
-insert into ready (queue, priority, job_id, attempt) select 'default', 0, id, 1 from written returning job_id
+insert into ready (queue, priority, seq, job_id, attempt) select 'default', 0, id, id, 1 from written returning job_id
 """
 NO = "{} is not allowed here, only tests.handlers.*; the setting allow says what may be a job"
 
