@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import os
 import random
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -29,6 +30,8 @@ from pgwerk import (
 )
 from pgwerk.filters import Filters
 from pgwerk.params import OPTIONS
+from pgwerk.schedule import ScheduleParams
+from pgwerk.scheduler import Scheduler
 from pgwerk.worker.worker import Worker
 from tests import handlers
 from tests.faults.odd import GROWN, ODD
@@ -43,6 +46,7 @@ SEED = int(os.environ.get("PGWERK_TEST_SEED", random.randrange(2**32)))
 PATIENCE = 20.0  # seconds for one call
 LONGEST = 1000  # characters of an error
 NEVER = "no.such.function"
+SCHEDULED = [each.name for each in fields(ScheduleParams) if each.name != "func"]
 NOBODY = 10**15  # a job
 
 
@@ -65,6 +69,15 @@ def _filter(name: str) -> Door:
 
 def _bulk(name: str) -> Door:
     return lambda app, value: app.bulk_requeue_jobs(**{name: value})
+
+
+def _schedule(name: str) -> Door:
+    said = {"interval": 60, "name": "odd"}
+    return lambda app, value: app.create_schedule(handlers.noop, **{**said, name: value})
+
+
+def _rewritten(name: str) -> Door:
+    return lambda app, value: app.update_schedule("odd", **{name: value})
 
 
 def _hook(name: str) -> Door:
@@ -133,12 +146,18 @@ DOORS: dict[str, Door] = {
         for name in (
             "get_job", "get_executions", "get_job_dependencies", "cancel_job", "abort_job", "requeue_job", "touch_job",
             "delete_job", "update_job", "get_worker", "list_worker_jobs", "get_throughput_history", "purge_jobs",
+            "get_schedule", "trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule",
         )
     },
     **{name: _hook(name) for name in ("on_startup", "on_shutdown", "register_before_enqueue")},
     **{f"update_job {name}": _update(name) for name in ("key", "at", "delay", "priority", "meta")},
     **{f"list_jobs {name}": _filter(name) for name in (*Filters.__annotations__, "before", "limit", "offset")},
     **{f"bulk_requeue_jobs {name}": _bulk(name) for name in Filters.__annotations__},
+    **{f"create_schedule {name}": _schedule(name) for name in SCHEDULED},
+    **{f"update_schedule {name}": _rewritten(name) for name in SCHEDULED},
+    "create_schedule func": lambda app, value: app.create_schedule(value, interval=60),
+    "Scheduler name": lambda app, value: Scheduler(Werk(app.config.dsn), name=value),
+    "Scheduler on_unregistered": lambda app, value: Scheduler(Werk(app.config.dsn), on_unregistered=value),
     "purge_jobs of it": lambda app, value: app.purge_jobs([value]),
     "purge_jobs older": lambda app, value: app.purge_jobs(["complete"], value),
     "get_queue_stats": lambda app, value: app.get_queue_stats(callbacks=value),

@@ -6,9 +6,9 @@ that they serve them. A new migration is found by its file; PGWERK_TEST_UPGRADE 
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +36,18 @@ if TYPE_CHECKING:
 JOBS = int(os.environ.get("PGWERK_TEST_UPGRADE", "40"))
 CHAINS, LINKS = 3, JOBS
 ALL = migrations("pgwerk")
+LATER = ALL[1:] if "PGWERK_TEST_UPGRADE" in os.environ else (ALL[1], ALL[-1])  # in short: the longest way and the last
 UNSOUND = re.compile(r"\b(ERROR|CRITICAL|does not exist|violates|deadlock|could not be)\b")
+SHARED = """
+    select c.relname, string_agg(quote_ident(o.attname), ', ')
+    from pg_class c
+    join pg_class d on d.relname = c.relname and d.relkind = 'r'
+    join pg_attribute o on o.attrelid = c.oid and o.attnum > 0 and not o.attisdropped
+    join pg_attribute n on n.attrelid = d.oid and n.attname = o.attname and not n.attisdropped
+    where c.relkind = 'r' and c.relnamespace = %s::regnamespace and d.relnamespace = %s::regnamespace
+        and c.relname <> 'migration'
+    group by 1
+"""
 SHOP = """
 import asyncio
 from pgwerk import Retry, Werk
@@ -137,19 +148,20 @@ def serves(version: int) -> bool:
     return all(migrate._serves(each) <= version for each in ALL)
 
 
-def code_before(migration: Migration, folder: Path) -> Path:
-    """The tree as it was before that migration came; the newest, if it is not committed yet. The migrations before it
-    are today's: some were rewritten before any of them was released.
+def code_before(migration: Migration, folder: Path) -> Path | None:
+    """The tree as it was before that migration came; the newest, if it is not committed yet. None where an earlier
+    migration was rewritten since, before it was released: nobody has that code.
     """
     path = f"pgwerk/sql/migrations/{migration.name}.sql"
-    added = _git("log", "--diff-filter=A", "--format=%H", "--", path).decode().split()
+    added = _git("log", "--diff-filter=A", "--no-renames", "--format=%H", "--", path).decode().split()
     packed = _git("archive", f"{added[0]}^" if added else "HEAD", "pgwerk")
     with tarfile.open(fileobj=BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
-    for earlier in ALL[: migration.version - 1]:
-        path = f"pgwerk/sql/migrations/{earlier.name}.sql"
-        shutil.copy(ROOT / path, folder / path)
-    return folder
+    names = [f"pgwerk/sql/migrations/{each.name}.sql" for each in ALL[: migration.version - 1]]
+    is_todays = all(
+        (folder / name).exists() and filecmp.cmp(folder / name, ROOT / name, shallow=False) for name in names
+    )
+    return folder if is_todays else None
 
 
 def _git(*arguments: str) -> bytes:
@@ -159,7 +171,7 @@ def _git(*arguments: str) -> bytes:
     return done.stdout
 
 
-@pytest.fixture(params=ALL[1:], ids=lambda migration: f"before-{migration.name}")
+@pytest.fixture(params=LATER, ids=lambda migration: f"before-{migration.name}")
 def later(request: pytest.FixtureRequest) -> Migration:
     """The first migration that the old code does not know."""
     migration: Migration = request.param
@@ -173,26 +185,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "shop"
 
 
+@pytest.fixture
+async def old_schema(later: Migration, dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As it was before that migration, with jobs in every state that it knows."""
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate, "migrations", lambda name: migrations(name)[: later.version - 1])
+        await migrate.migrate(Database(dsn, schema))
+    return schema
+
+
 async def test_nothing_is_lost_on_the_way_to_the_newest(
-    later: Migration, folder: Path, tmp_path: Path, dsn: str, schema: str, query: Any
+    later: Migration, folder: Path, tmp_path: Path, dsn: str, old_schema: str, query: Any
 ) -> None:
-    old = Code(code_before(later, tmp_path / "old"), folder, dsn, schema)
-    new = Code(ROOT, folder, dsn, schema)
-    is_served, knows_groups = serves(later.version - 1), later.version > 2
-    make_states(old, query, knows_groups=knows_groups)
+    knows_groups, tree = later.version > 2, code_before(later, tmp_path / "old")
+    is_served = tree is not None and serves(later.version - 1)
+    make_states(Code(ROOT, folder, dsn, f"{old_schema}_new"), query, old_schema, knows_groups=knows_groups)
     seeded = query("select id from job")
+    new = Code(ROOT, folder, dsn, old_schema)
     with ExitStack() as stack:
-        if is_served:
+        if tree is not None and is_served:
+            old = Code(tree, folder, dsn, old_schema)
             stack.enter_context(old.worker("old"))
             old.shop("load", CHAINS, LINKS)
-        migrated = await migrate.migrate(Database(dsn, schema))
+        migrated = await migrate.migrate(Database(dsn, old_schema))
         assert [each.version for each in migrated] == [each.version for each in ALL if each.version >= later.version]
         stack.enter_context(new.worker("new"))
         new.shop("load", CHAINS, LINKS)
         if is_served:
             old.shop("load", CHAINS, LINKS)
-        else:
-            assert "upgrade pgwerk" in old.run("-m", "pgwerk", "worker", "shop:app", "--burst").stderr
         wait_until(lambda: has_drained(query), "every job has ended", max(90, JOBS))
     assert set(seeded) <= set(query("select job_id from finished"))
     assert misplaced(query) == []
@@ -202,20 +222,32 @@ async def test_nothing_is_lost_on_the_way_to_the_newest(
     )
 
 
-def make_states(old: Code, query: Any, *, knows_groups: bool) -> None:
-    """Some have ended in each way, some wait for a retry, one is held by a worker that died, some stand untouched."""
+def make_states(code: Code, query: Any, old_schema: str, *, knows_groups: bool) -> None:
+    """Some have ended in each way, some wait for a retry, one is held by a worker that died, some stand untouched. They
+    are made by today's code, in a schema of its own, and what the old one has columns for is copied.
+    """
+    new_schema = f"{old_schema}_new"
     seeds = ["seed", "seed_what_came_later"] if knows_groups else ["seed"]
-    assert old.run("-m", "pgwerk", "migrate").returncode == 0
+    assert code.run("-m", "pgwerk", "migrate").returncode == 0
+    query(f"set search_path to {new_schema}")
     for seed in seeds:
-        old.shop(seed, JOBS, 1)
-    with old.worker("first") as worker:
+        code.shop(seed, JOBS, 1)
+    with code.worker("first") as worker:
         held = "select array_agg(function::text), (select count(*) from ready) from active join job on job.id = job_id"
         wait_until(lambda: query(held) == [(["shop.hang"] * len(seeds), 0)], "only those that hang are left")
         worker.kill()
     for seed in seeds:
-        old.shop(seed, JOBS, 0)
+        code.shop(seed, JOBS, 0)
+    for table, columns in query(SHARED, old_schema, new_schema):
+        query(f"insert into {old_schema}.{table} ({columns}) select {columns} from {new_schema}.{table}")
+    for (sequence,) in query(
+        "select relname from pg_class where relkind = 'S' and relnamespace = %s::regnamespace", old_schema
+    ):
+        query(f"select setval('{old_schema}.{sequence}', last_value) from {new_schema}.{sequence}")
+    query(f"set search_path to {old_schema}")
     rooms = [room for room in (*ROOMS, "attempt") if query("select to_regclass(%s)", room) != [(None,)]]
     assert [room for room in rooms if query(f"select count(*) from {room}") == [(0,)]] == []
+    query(f"drop schema {new_schema} cascade")
 
 
 def has_drained(query: Any) -> bool:
