@@ -130,7 +130,7 @@ def _check(params: ScheduleParams) -> None:
             raise InvalidOption(
                 f"each job of a schedule has its own {option}, got {brief(value)} for all; leave it out"
             )
-    if params.overlap == Overlap.Queue and params.group is not None:
+    if _choice("overlap", Overlap, params.overlap) == Overlap.Queue and params.group is not None:
         raise InvalidOption(
             f"overlap=queue makes the schedule's jobs a group of their own, got the group {brief(params.group)}"
         )
@@ -160,6 +160,8 @@ def _in_json(params: ScheduleParams, meta: object) -> bytes:
 def _as_json(value: Any) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, float):  # of a class of its own
+        return float(value)
     handler = handler_of(value)
     return handler.path if isinstance(handler, Handler) else handler
 

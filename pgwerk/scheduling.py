@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgwerk import checks
 from pgwerk.control import Control
 from pgwerk.errors import InvalidOption, ScheduleExists, ScheduleNotFound, brief
 from pgwerk.schedule import Schedule, params_of, rhythm_of, specify_schedule
@@ -30,7 +31,7 @@ class Scheduling(Control):
 
     async def get_schedule(self, name: str) -> Schedule:
         """Raises `ScheduleNotFound`."""
-        found = await self._schedules_of(name)
+        found = await self._schedules_of(_named(name))
         if not found:
             raise ScheduleNotFound(f"there is no schedule {brief(name)}; list_schedules() has those that there are")
         return found[0]
@@ -50,7 +51,7 @@ class Scheduling(Control):
     async def pause_schedule(self, name: str) -> bool:
         """False: it is paused already, or not there."""
         async with self._session() as session:
-            return await session.run(self._schedules.pause(name))
+            return await session.run(self._schedules.pause(_named(name)))
 
     async def resume_schedule(self, name: str) -> bool:
         """From its next tick on: what it passed over was not meant to run."""
@@ -62,7 +63,7 @@ class Scheduling(Control):
     async def delete_schedule(self, name: str) -> bool:
         """Its jobs stay."""
         async with self._session() as session:
-            return await session.run(self._schedules.delete(name))
+            return await session.run(self._schedules.delete(_named(name)))
 
     async def _schedules_of(self, name: str | None) -> list[Schedule]:
         async with self._session() as session:
@@ -82,3 +83,7 @@ class Scheduling(Control):
     @property
     def _schedules(self) -> ScheduleStore:
         return ScheduleStore(self.database.schema)
+
+
+def _named(name: str) -> str:
+    return checks.text("a schedule's name", name)
