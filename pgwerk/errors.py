@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from pgwerk.job import Job
 
 
+_LONGEST = 80  # characters of a value in a message
+
+
 def brief(value: object) -> str:
     """A value in a message, whatever it is: its own `__repr__` may fail, nest too deep, or have too many digits."""
     try:
-        return repr(value)[:80]
+        text = repr(value)
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     except Exception:  # noqa: BLE001 - the message is about something else
         return f"a {type(value).__qualname__} that cannot be shown"
 

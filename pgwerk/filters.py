@@ -40,7 +40,7 @@ def values_of(filters: Filters) -> dict[str, Any]:
     """For the statement, every name of which has a value."""
     unknown = filters.keys() - _CHECKS.keys()
     if unknown:
-        raise InvalidOption(f"{min(unknown)[:80]} is no filter of jobs; there are {', '.join(_CHECKS)}")
+        raise InvalidOption(f"{brief(min(unknown))[1:-1]} is no filter of jobs; there are {', '.join(_CHECKS)}")
     given: dict[str, Any] = dict.fromkeys(_CHECKS) | {"callbacks": True} | dict(filters)
     checked = {name: None if given[name] is None else check(name, given[name]) for name, check in _CHECKS.items()}
     checked["text"] = checked.pop("search")

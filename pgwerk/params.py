@@ -298,7 +298,7 @@ def _repeat(value: object) -> dict[str, Any]:
 def _unknown(name: str) -> str:
     if name == "_conn":
         return "_conn is no option of apply and map: they would wait for a transaction that is still open"
-    name = name[:80]
+    name = brief(name)[1:-1]
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"
 

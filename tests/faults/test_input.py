@@ -10,6 +10,7 @@ import inspect
 import os
 import random
 from dataclasses import fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -110,7 +111,8 @@ def _arguments_of(function: Any, *without: str) -> list[str]:
 
 def _not_a_wait(value: Any) -> Any:
     """It would be waited for."""
-    return 0.01 if isinstance(value, int | float) and value > 0.01 else value
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return 0.01 if isinstance(seconds, int | float) and seconds > 0.01 else value
 
 
 DOORS: dict[str, Door] = {
