@@ -17,11 +17,15 @@ test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, servers and ne
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_RESTARTS=60 PGWERK_TEST_BEAT=2 \
 		PGWERK_TEST_GRAPHS=100 PGWERK_TEST_STEPS=2000 PGWERK_TEST_SCHEDULED=600 PGWERK_TEST_ROUNDS=20 \
 		PGWERK_TEST_POISON=10000 PGWERK_TEST_EXAMPLES=1000 PGWERK_TEST_SCENES=1000 \
+		PGWERK_TEST_INPUTS=25000 PGWERK_TEST_UPGRADE=1000 \
 		$(BIN)/python -m pytest -rP --timeout 1800 tests/faults tests/feature/test_graphs.py
 
 MINUTES ?= 20
 soak: $(VENV)/dev  ## a steady rate of jobs under random faults for MINUTES=20: nothing is lost, nothing grows
 	PGWERK_TEST_SOAK=$(MINUTES) PGWERK_TEST_BEAT=2 $(BIN)/python -m pytest -rP tests/faults/test_soak.py
+
+test-matrix: $(VENV)/dev  ## every test on Postgres 14 to 18 (an hour; npm)
+	$(BIN)/python -m tests.matrix $(TESTS)
 
 check: $(VENV)/dev  ## format, lint, types, direction of imports, and the tests
 	$(BIN)/ruff format --check .
@@ -70,4 +74,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults soak check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat
+.PHONY: help demo test test-faults test-matrix soak check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat

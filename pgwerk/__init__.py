@@ -6,6 +6,7 @@ from pgwerk.context import Context
 from pgwerk.dependencies import Dependency
 from pgwerk.errors import (
     DependencyFailed,
+    HandlerNotAllowed,
     HandlerNotFound,
     InvalidOption,
     InvalidType,
@@ -49,6 +50,7 @@ __all__ = [
     "Explanation",
     "FailureMode",
     "ForkWorker",
+    "HandlerNotAllowed",
     "HandlerNotFound",
     "InvalidOption",
     "InvalidType",

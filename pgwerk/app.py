@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgwerk import checks
 from pgwerk.control import number_of
-from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout
+from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout, brief
 from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
@@ -47,7 +48,7 @@ class Werk(Lifecycle, Overview, Scheduling):
         arguments, options = split_options(kwargs)
         params = EnqueueParams(func, args, arguments, **options)
         await self._ask([params])
-        spec = specify(params, self.serializer)
+        spec = specify(params, self.serializer, self.config.allow)
         return await self._inserter.insert(spec, _conn)
 
     async def enqueue_at(
@@ -66,14 +67,14 @@ class Werk(Lifecycle, Overview, Scheduling):
         """All or nothing, in order, in one round trip. A job may depend on another one of the call, named by its
         `EnqueueParams`.
         """
-        several = list(params)
+        several = checks.several("params", params)
         await self._ask(several)
         if _conn is None:
-            return await self._inserter.insert_many(several, self.serializer)
-        return await self._inserter.insert_all(specify_all(several, self.serializer), _conn)
+            return await self._inserter.insert_many(several, self.serializer, self.config.allow)
+        return await self._inserter.insert_all(specify_all(several, self.serializer, self.config.allow), _conn)
 
     async def apply(
-        self, func: Callable[..., Any] | str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+        self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None = None, **kwargs: Any
     ) -> Any:
         """Enqueues and waits: the result, or `JobError` with the job that failed, or `TimeoutError` after so many
         seconds (the job goes on).
@@ -88,7 +89,7 @@ class Werk(Lifecycle, Overview, Scheduling):
         inputs: Iterable[Mapping[str, Any] | Sequence[Any]],
         /,
         *,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         return_exceptions: bool = False,
         **options: Any,
     ) -> list[Any]:
@@ -96,10 +97,10 @@ class Werk(Lifecycle, Overview, Scheduling):
         order.
         """
         arguments, options = split_options(options)
-        params = [_with_input(func, each, arguments, options) for each in inputs]
+        params = [_with_input(func, each, arguments, options) for each in checks.several("inputs", inputs)]
         if options.get("key") is not None and len(params) > 1:
             raise InvalidOption(
-                f"_key names one job, got {options['key']!r} for {len(params)} inputs; use apply for each"
+                f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
             )
         jobs = await self._run_all(params, timeout)
         failed = next((job for job in jobs if job.status != JobStatus.Complete), None)
@@ -107,10 +108,10 @@ class Werk(Lifecycle, Overview, Scheduling):
             raise _failure(failed)
         return [job.result if job.status == JobStatus.Complete else _failure(job) for job in jobs]
 
-    async def wait_for(self, job: Job | int | str, timeout: float | None = None) -> Job:
+    async def wait_for(self, job: Job | int | str, timeout: Seconds | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
-        number = number_of(job)
-        return await _in_time(self._wait_for(number, timeout or LONGEST_WAIT), f"job {number}", timeout)
+        number, limit = number_of(job), _limit(timeout)
+        return await _in_time(self._wait_for(number, limit or LONGEST_WAIT), f"job {number}", limit)
 
     async def _wait_for(self, number: int, seconds: float) -> Job:
         await self.get_job(number)
@@ -119,12 +120,14 @@ class Werk(Lifecycle, Overview, Scheduling):
         (ended,) = await waiters.ended([number], watch_for=seconds)
         return ended
 
-    async def _run_all(self, params: Sequence[EnqueueParams], timeout: float | None) -> list[Job]:
+    async def _run_all(self, params: Sequence[EnqueueParams], timeout: Seconds | None) -> list[Job]:
+        limit = _limit(timeout)
         await self._ask(params)
-        waited = {"waited": timeout or LONGEST_WAIT}
-        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in specify_all(params, self.serializer)]
+        waited = {"waited": limit or LONGEST_WAIT}
+        asked = specify_all(params, self.serializer, self.config.allow)
+        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in asked]
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
-        return await _in_time(self._insert_and_wait(specs), what, timeout)
+        return await _in_time(self._insert_and_wait(specs), what, limit)
 
     async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
         waiters = self._waiters_here()
@@ -159,13 +162,17 @@ class Werk(Lifecycle, Overview, Scheduling):
         await self._ask(params)
         return [
             spec._replace(columns={**spec.columns, "schedule_name": schedule.name})
-            for spec in specify_all(params, self.serializer)
+            for spec in specify_all(params, self.serializer, self.config.allow)
         ]
 
     async def _ask(self, params: Sequence[EnqueueParams]) -> None:
         for each in params if self._before_enqueue else ():
             for hook in self._before_enqueue:
                 await answer_of(hook, each)
+
+
+def _limit(timeout: Seconds | None) -> float | None:
+    return None if timeout is None else checks.seconds("timeout", timeout)
 
 
 def _failure(job: Job) -> JobError:
@@ -197,5 +204,5 @@ def _with_input(func: Any, value: Any, arguments: dict[str, Any], options: dict[
             return EnqueueParams(func, value, arguments, **options)
         case _:
             raise InvalidType(
-                f"an input of map is a dict of keywords or a list of positional arguments, got {value!r:.80}"
+                f"an input of map is a dict of keywords or a list of positional arguments, got {brief(value)}"
             )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_type_hints
 
-from pgwerk.errors import InvalidOption
+from pgwerk.allow import Allowed, checked
+from pgwerk.errors import InvalidOption, InvalidType, brief
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 PREFIX = "PGWERK_"
+LONGEST_SECONDS = 100 * 366 * 86400  # a century; what lies beyond is a slip, and beyond Postgres's calendar in the end
+MOST = 2**31 - 1  # of whatever is counted: an integer of Postgres
 
 
 class DequeueStrategy(StrEnum):
@@ -38,6 +41,9 @@ class WerkConfig:
     dsn: str | None = _setting(None, "where Postgres is: a DSN, or embedded: for a private server")
     schema: str = _setting("pgwerk", "the schema that holds the tables")
     auto_migrate: bool = _setting(True, "bring the schema up to date when an app connects")
+    allow: Allowed = _setting(  # noqa: RUF009 - a field, as the others
+        None, "functions that may be jobs, by path or with all below a module, like shop.charge,shop.* (unset: any)"
+    )
     log_level: str = _setting("info", "how much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "how log lines are written", choices=("text", "json"))
     concurrency: int = _setting(10, "jobs that one worker runs at once", least=1)
@@ -81,15 +87,12 @@ class WerkConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "allow", checked(self.allow))
+        hints = get_type_hints(type(self))
         for setting in fields(self):
-            value, about = getattr(self, setting.name), setting.metadata
-            name = f"{environ_name(setting.name)} (the setting {setting.name})"
-            if about["least"] is not None and value is not None and not value >= about["least"]:
-                raise InvalidOption(f"{name} must be at least {about['least']:g}, got {value}")
-            if value == math.inf and setting.name not in _ENDLESS:
-                raise InvalidOption(f"{name} must be a number that ends, got {value}")
-            if about["choices"] and value not in about["choices"]:
-                raise InvalidOption(f"{name} must be one of {', '.join(about['choices'])}, got {value!r}")
+            value = getattr(self, setting.name)
+            if not (value is None and setting.default is None):
+                _check(setting, hints[setting.name], value)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **explicit: Any) -> Self:
@@ -112,19 +115,54 @@ class WerkConfig:
 _ENDLESS = ("result_ttl", "failure_ttl")  # inf: for ever
 
 
+class _Kind(NamedTuple):
+    """What a value of a setting may be, and how it is read."""
+
+    types: tuple[type, ...]
+    words: str
+    read: Callable[[str], Any]
+    most: int | None = None
+
+
+def _as_bool(text: str) -> bool:
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+
+
+def as_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+_BOOL = _Kind((bool,), "true or false", _as_bool)
+_COUNT = _Kind((int,), "a whole number", int, MOST)
+_SECONDS = _Kind((int, float), "a number", float, LONGEST_SECONDS)
+_TEXT = _Kind((str,), "a text", str)
+_LIST = _Kind((tuple,), "a list", as_list)
+_KINDS: dict[Any, _Kind] = {
+    bool: _BOOL, int: _COUNT, int | None: _COUNT, float: _SECONDS, float | None: _SECONDS, Allowed: _LIST,
+}  # fmt: skip
+
+
 def environ_name(setting: str) -> str:
     return PREFIX + setting.upper()
 
 
+def _check(setting: Field[Any], hint: Any, value: Any) -> None:
+    kind, about = _KINDS.get(hint, _TEXT), setting.metadata
+    name = f"{environ_name(setting.name)} (the setting {setting.name})"
+    fits = isinstance(value, kind.types) and (kind is _BOOL or not isinstance(value, bool))
+    if not fits:
+        raise InvalidType(f"{name} must be {kind.words}, got {brief(value)}")
+    if about["choices"] and value not in about["choices"]:
+        raise InvalidOption(f"{name} must be one of {', '.join(about['choices'])}, got {brief(value)}")
+    if about["least"] is not None and not value >= about["least"]:
+        raise InvalidOption(f"{name} must be at least {about['least']:g}, got {brief(value)}")
+    if kind.most is not None and value > kind.most and not (value == math.inf and setting.name in _ENDLESS):
+        raise InvalidOption(f"{name} must be at most {kind.most}, got {brief(value)}")
+
+
 def _read(name: str, text: str, hint: Any) -> Any:
+    kind = _KINDS.get(hint, _TEXT)
     try:
-        if hint is bool:
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-        if hint in (int, int | None):
-            return int(text)
-        if hint in (float, float | None):
-            return float(text)
+        return kind.read(text)
     except (KeyError, ValueError) as error:
-        kind = {bool: "true or false", int: "a whole number", int | None: "a whole number"}.get(hint, "a number")
-        raise InvalidOption(f"{name} must be {kind}, got {text!r}") from error
-    return text
+        raise InvalidOption(f"{name} must be {kind.words}, got {brief(text)}") from error

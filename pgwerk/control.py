@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgwerk import checks
 from pgwerk.dependencies import Dependency
 from pgwerk.ending import Endings
-from pgwerk.errors import InvalidOption, InvalidType, JobNotFound
+from pgwerk.errors import InvalidOption, JobNotFound, brief
 from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
 from pgwerk.job import Job, JobExecution, JobStatus, job_id
@@ -61,13 +62,17 @@ class Control:
         offset: int = 0,
         **filters: Unpack[Filters],
     ) -> list[Job]:
-        """Newest first. The next page is the one `before` the last job of this one."""
+        """Newest first. The next page is the one `before` the last job of this one. A payload or result that cannot be
+        read is the `NotSerializable` that says why.
+        """
         page = {
-            "before": None if before is None else number_of(before), "limit": _count(limit), "offset": _offset(offset)
+            "before": None if before is None else number_of(before),
+            "limit": checks.count("limit", limit, 1, MOST_LISTED),
+            "offset": checks.count("offset", offset, 0, 2**63 - 1),
         }  # fmt: skip
         async with self._session() as session:
             rows = await session.run(self._control.list_jobs(**page, **values_of(filters)))
-        return [Job.from_row(row, self.serializer) for row in rows]
+        return [Job.from_row(row, self.serializer, is_one_of_many=True) for row in rows]
 
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
         """One for each attempt that started, in order."""
@@ -109,9 +114,10 @@ class Control:
         """Changes a job that does not run yet, named by its id or its key; None if it took no effect."""
         if (job is None) == (key is None):
             raise InvalidOption("a job to update is named by its id or by its key, one of them")
+        wanted = number_of(job) if key is None else checks.text("key", key)
         change = specify_update(at=at, delay=delay, priority=priority, meta=meta)
         async with self._session() as session:
-            number = await session.run(self._control.find_key(key)) if key is not None else number_of(job)
+            number = await session.run(self._control.find_key(wanted)) if isinstance(wanted, str) else wanted
             if number is None:
                 return None
             while not await session.run(self._control.update(number, change)):
@@ -165,12 +171,9 @@ class Control:
 
     async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
-        if isinstance(statuses, str):
-            raise InvalidType(f"statuses must be a list, got the text {statuses!r}")
-        wanted = [_final(status) for status in statuses]
-        if not older_than_days >= 0:
-            raise InvalidOption(f"older_than_days must be at least 0, got {older_than_days}")
-        return sum([await self._purge(status, older_than_days * 86400) for status in wanted])
+        wanted = [_final(status) for status in checks.several("statuses", statuses)]
+        seconds = checks.days("older_than_days", older_than_days)
+        return sum([await self._purge(status, seconds) for status in wanted])
 
     async def sweep(self) -> None:
         """A round of maintenance now, as every worker does it: lost jobs are taken back, expired ones ended, old ones
@@ -244,7 +247,7 @@ def number_of(job: Job | int | str | None) -> int:
     try:
         return job_id(job)
     except ValueError as error:
-        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {job!r:.80}") from error
+        raise InvalidOption(f"a job is named by its Job, its number, or that as a text, got {brief(job)}") from error
 
 
 def _cancelled(number: int, why: str) -> Outcome:
@@ -254,17 +257,5 @@ def _cancelled(number: int, why: str) -> Outcome:
 def _final(status: JobStatus | str) -> str:
     value = status_of(status)
     if value is None or not JobStatus(value).is_final:
-        raise InvalidOption(f"only jobs that have ended are purged, got the status {status!r}")
+        raise InvalidOption(f"only jobs that have ended are purged, got the status {brief(status)}")
     return value
-
-
-def _offset(offset: int) -> int:
-    if offset < 0:
-        raise InvalidOption(f"offset must be at least 0, got {offset}")
-    return offset
-
-
-def _count(limit: int) -> int:
-    if not 1 <= limit <= MOST_LISTED:
-        raise InvalidOption(f"limit must be from 1 to {MOST_LISTED}, got {limit}")
-    return limit

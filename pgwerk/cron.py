@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
-from pgwerk.errors import InvalidOption, InvalidType, MissingExtra
+from pgwerk.errors import InvalidOption, InvalidType, MissingExtra, brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,9 +88,9 @@ class Cron:
     def __post_init__(self) -> None:
         text = self.expression
         if not isinstance(text, str):
-            raise InvalidType(f"cron must be an expression like '*/15 * * * *', got {text!r:.80}")
+            raise InvalidType(f"cron must be an expression like '*/15 * * * *', got {brief(text)}")
         if len(text) > LONGEST or not _PLAIN.fullmatch(text):
-            raise InvalidOption(f"cron must be an expression of at most {LONGEST} plain characters, got {text!r:.80}")
+            raise InvalidOption(f"cron must be an expression of at most {LONGEST} plain characters, got {brief(text)}")
         self._check_fields()
         if self.after(datetime.now(UTC)) is None:
             raise InvalidOption(f"cron must be due some day, got {text!r}, which never is")
@@ -160,12 +160,12 @@ class Cron:
 
 def zone_of(name: object) -> ZoneInfo:
     if not isinstance(name, str):
-        raise InvalidType(f"tz must be the name of a time zone like Europe/Paris, got {name!r:.80}")
+        raise InvalidType(f"tz must be the name of a time zone like Europe/Paris, got {brief(name)}")
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
         raise InvalidOption(
-            f"tz must be the name of a time zone like Europe/Paris, got {name!r:.80}; "
+            f"tz must be the name of a time zone like Europe/Paris, got {brief(name)}; "
             "on a system that knows no zones, pip install tzdata"
         ) from error
 

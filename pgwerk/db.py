@@ -11,7 +11,8 @@ from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from pgwerk.errors import InvalidOption, ServerUnreachable
+from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
+from pgwerk.events import one_line
 from pgwerk.wire import READING, Call, Disconnected, Row, Session, as_text, lost
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def conninfo(dsn: str) -> str:
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
-        raise InvalidOption(f"not a DSN that Postgres understands: {str(error).strip()}") from error
+        raise InvalidOption(f"not a DSN that Postgres understands: {one_line(error)[:300]}") from error
     return make_conninfo(dsn, **{name: value for name, value in NETWORK_DEFAULTS.items() if name not in given})
 
 
@@ -95,9 +96,12 @@ class Database:
 
     async def _made(self) -> AsyncConnection[Any]:
         try:
-            return await self._connect()  # type: ignore[misc]
+            made: object = await self._connect()  # type: ignore[misc]
         except Exception as error:
             raise ServerUnreachable(f"the app's own connect failed: {error!r}; it is tried again") from error
+        if not isinstance(made, AsyncConnection):
+            raise InvalidType(f"the app's own connect must give a psycopg AsyncConnection, got {brief(made)}")
+        return made
 
     async def keep(self) -> Session:
         """For a worker, for as long as it likes."""
@@ -152,4 +156,4 @@ def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
 def _unreachable(dsn: str, error: psycopg.Error) -> str:
     parts = conninfo_to_dict(dsn)
     where = f"{parts.get('host') or 'the default host'}, database {parts.get('dbname') or 'by default'}"
-    return f"no connection to Postgres at {where}: {str(error).strip()}; is it running, and is the DSN right?"
+    return f"no connection to Postgres at {where}: {one_line(error)}; is it running, and is the DSN right?"

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk import checks
+from pgwerk.errors import InvalidOption, brief
 from pgwerk.job import Job, job_id
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ class Dependency:
     allow_failure: bool = False
 
     def __post_init__(self) -> None:
-        allow_failure: object = self.allow_failure
-        if not isinstance(allow_failure, bool):
-            raise InvalidType(f"Dependency.allow_failure must be True or False, got {allow_failure!r:.80}")
+        checks.flag("Dependency.allow_failure", self.allow_failure)
 
 
 def edges(several: Sequence[EnqueueParams]) -> list[Edges | None]:
@@ -72,7 +71,7 @@ def _which(job: Any, places: Mapping[int, int]) -> tuple[int | None, int | None]
     except ValueError as error:
         raise InvalidOption(
             "_depends_on names a job by its Job, its id, or in enqueue_many by the EnqueueParams of another job of the "
-            f"same call, got {job!r:.80}"
+            f"same call, got {brief(job)}"
         ) from error
 
 

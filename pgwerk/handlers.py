@@ -12,11 +12,14 @@ from functools import cache, lru_cache
 from types import ModuleType, UnionType
 from typing import TYPE_CHECKING, Any
 
+from pgwerk import allow
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotFound, InvalidOption, InvalidType
+from pgwerk.errors import HandlerNotAllowed, HandlerNotFound, InvalidOption, InvalidType, WerkError, brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from pgwerk.allow import Allowed
 
 _OPTIONAL = (typing.Union, UnionType, typing.Annotated)
 
@@ -59,22 +62,51 @@ def _misfit(handler: Handler, positional: int, *names: str) -> str:
     return ""
 
 
-def handler_of(function: Callable[..., Any] | str, option: str = "func") -> Handler | str:
+def handler_of(function: Callable[..., Any] | str, option: str = "func", allowed: Allowed = None) -> Handler | str:
     """What a caller means by a function: the handler behind a callable, a path as it is."""
+    handler = _handler_of(function, option)
+    path = handler.path if isinstance(handler, Handler) else handler
+    if allowed is not None and not allow.allows(allowed, path):
+        raise InvalidOption(f"{option} {_outside(path, allowed)}")
+    return handler
+
+
+def _handler_of(function: Callable[..., Any] | str, option: str) -> Handler | str:
     if isinstance(function, str):
         return _checked_path(function, option)
     try:
         return _of_callable(function, option)
-    except TypeError as error:
-        if isinstance(error, InvalidType):
-            raise
-        raise InvalidType(f"{option} must be a function or its dotted path, got {function!r:.80}") from error
+    except WerkError:
+        raise
+    except Exception as error:  # it cannot be hashed, or whatever else its class does
+        raise InvalidType(f"{option} must be a function or its dotted path, got {brief(function)}") from error
 
 
 @cache
-def find(path: str) -> Handler:
-    """The handler behind a recorded path, imported if need be; `HandlerNotFound` says what is in the way."""
-    return _describe(path, _attribute(path))
+def find(path: str, allowed: Allowed = None) -> Handler:
+    """The handler behind a recorded path, imported if need be; `HandlerNotFound` says what is in the way.
+
+    Nothing is imported for a path that is not allowed. An allowed module has names of other modules' functions too:
+    where the function was written must be allowed as well.
+    """
+    if allowed is not None and not allow.allows(allowed, path):
+        raise HandlerNotAllowed(_outside(path, allowed))
+    function = _attribute(path)
+    if allowed is not None and not allow.allows(allowed, home := _home(function)):
+        raise HandlerNotAllowed(f"{path} leads to {_outside(home, allowed)}")
+    return _describe(path, function)
+
+
+def _outside(path: str, allowed: tuple[str, ...]) -> str:
+    return f"{path} is not allowed here, only {', '.join(allowed)}; the setting allow says what may be a job"
+
+
+def _home(function: Callable[..., Any]) -> str:
+    """Where it was written, whatever led to it; of a class method, where its class was."""
+    owner, name = getattr(function, "__self__", None), ""
+    if inspect.isclass(owner):
+        function, name = owner, f".{getattr(function, '__name__', None)}"
+    return f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}{name}"
 
 
 @cache
@@ -95,7 +127,7 @@ def _path(function: object, option: str) -> str:
     if not callable(function) or not isinstance(name, str) or not isinstance(module, str):
         raise InvalidType(
             f"{option} must be a module-level function, a class or a static method, or its dotted path, "
-            f"got {function!r:.80}"
+            f"got {brief(function)}"
         )
     if "<" in name:
         kind = "a lambda" if "<lambda>" in name else "a local function"
@@ -118,7 +150,7 @@ def _checked_path(path: str, option: str) -> str:
     if not path:
         raise InvalidOption(f"{option} is empty; give a function or its dotted path")
     if "." not in path or not all(part.isidentifier() for part in path.split(".")):
-        raise InvalidOption(f"{option} must be a dotted path like package.module.function, got {path!r}")
+        raise InvalidOption(f"{option} must be a dotted path like package.module.function, got {brief(path)}")
     return path
 
 
@@ -131,7 +163,7 @@ def _attribute(path: str) -> Callable[..., Any]:
         except AttributeError as error:
             raise HandlerNotFound(_missing(path, module, name)) from error
     if not callable(found):
-        raise HandlerNotFound(f"{path} is not callable, it is {found!r:.80}")
+        raise HandlerNotFound(f"{path} is not callable, it is {brief(found)}")
     return typing.cast("Callable[..., Any]", found)
 
 

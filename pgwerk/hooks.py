@@ -6,11 +6,18 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
+from pgwerk.errors import InvalidType, brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Hook = Callable[..., Any]
+
+
+def checked(hook: Hook) -> Hook:
+    if not callable(hook):
+        raise InvalidType(f"a hook is a function or a coroutine function, got {brief(hook)}")
+    return hook
 
 
 async def call_all(hooks: Iterable[Hook], about: str, *args: object) -> None:

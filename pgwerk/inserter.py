@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 from pgwerk.batch import Batcher
 from pgwerk.db import run_on
 from pgwerk.ending import Endings
-from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing
+from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing, brief
 from pgwerk.job import Job, JobStatus
 from pgwerk.params import is_plain, specify_all
 from pgwerk.store.ending import EndingStore
@@ -24,6 +24,7 @@ from pgwerk.store.schema import SchemaStore
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgwerk.allow import Allowed
     from pgwerk.db import Database
     from pgwerk.params import EnqueueParams, Spec
     from pgwerk.serializers import Serializer
@@ -61,14 +62,16 @@ class Inserter:
             return [await self._batcher().insert(specs[0])]
         return await self._write(self._calls(specs, always=False), _upstream(specs))
 
-    async def insert_many(self, params: Sequence[EnqueueParams], serializer: Serializer) -> list[Job | None]:
+    async def insert_many(
+        self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed = None
+    ) -> list[Job | None]:
         """In order, all or nothing. Several pages of plain jobs are looked at on the way: one that is refused takes
         back the transaction of those before it.
         """
         if len(params) <= PAGE or not all(map(is_plain, params)):
-            return await self.insert_all(specify_all(params, serializer))
+            return await self.insert_all(specify_all(params, serializer, allowed))
         pages = [params[start : start + PAGE] for start in range(0, len(params), PAGE)]
-        return await self._write([partial(self._specified, page, serializer) for page in pages])
+        return await self._write([partial(self._specified, page, serializer, allowed) for page in pages])
 
     async def close(self) -> None:
         batcher = self._batchers.pop(asyncio.get_running_loop(), None)
@@ -104,8 +107,8 @@ class Inserter:
         pages = [specs[start : start + size] for start in range(0, len(specs), size)]
         return [self._store.enqueue(page, always_notify=always) for page in pages]
 
-    def _specified(self, params: Sequence[EnqueueParams], serializer: Serializer) -> Call[Inserted]:
-        return self._store.enqueue(specify_all(params, serializer), always_notify=False)
+    def _specified(self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed) -> Call[Inserted]:
+        return self._store.enqueue(specify_all(params, serializer, allowed), always_notify=False)
 
     def _batcher(self) -> Batcher:
         return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))
@@ -113,7 +116,7 @@ class Inserter:
     async def _check(self, connection: AsyncConnection[Any]) -> None:
         """The schema is asked for once a connection: a statement that fails would spoil the caller's transaction."""
         if not isinstance(connection, AsyncConnection):
-            raise InvalidType(f"_conn must be a psycopg AsyncConnection, got {connection!r:.80}")
+            raise InvalidType(f"_conn must be a psycopg AsyncConnection, got {brief(connection)}")
         if connection.closed:
             raise InvalidOption("_conn is closed; give an open connection")
         if connection in self._checked:

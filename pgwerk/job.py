@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from pgwerk.errors import NotSerializable
+from pgwerk.events import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -101,10 +104,20 @@ class Job:
     schedule_name: str | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
-        """Columns that this version does not know are left alone: the schema may be ahead of the code."""
+    def from_row(cls, row: Mapping[str, Any], serializer: Serializer, *, is_one_of_many: bool = False) -> Self:
+        """Columns that this version does not know are left alone: the schema may be ahead of the code. What cannot be
+        read raises `NotSerializable`; in one of many, that stands in its place.
+        """
         values = {name: row[name] for name in _JOB if name in row}
-        return cls(**_decoded(values, serializer, ("payload", "result")), status=JobStatus(row["status"]))
+        found = cls(**values, status=JobStatus(row["status"]))
+        for name in ("payload", "result", "meta"):
+            try:
+                setattr(found, name, decoded(values.get(name), name, found.id, serializer))
+            except NotSerializable as error:
+                if not is_one_of_many:
+                    raise
+                setattr(found, name, error)
+        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +138,8 @@ class JobExecution:
     @classmethod
     def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
         values = {name: row[name] for name in _EXECUTION}
-        return cls(**_decoded(values, serializer, ("result",)), status=ExecutionStatus(row["status"]))
+        values["result"] = decoded(values["result"], "result", row["job_id"], serializer)
+        return cls(**values, status=ExecutionStatus(row["status"]))
 
 
 def job_id(job: object) -> int:
@@ -137,13 +151,14 @@ def job_id(job: object) -> int:
     return int(job)
 
 
-def _decoded(values: dict[str, Any], serializer: Serializer, names: tuple[str, ...]) -> dict[str, Any]:
-    for name in names:
-        if isinstance(values.get(name), str | bytes):
-            values[name] = serializer.loads(values[name])
-    if isinstance(values.get("meta"), str | bytes):
-        values["meta"] = orjson.loads(values["meta"])  # for people and queries, whatever arguments are written in
-    return values
+def decoded(text: Any, name: str, number: int, serializer: Serializer) -> Any:
+    """Of a row's column, which anybody may have written. Meta is for people and queries, whatever the app speaks."""
+    if not isinstance(text, str | bytes):
+        return text
+    try:
+        return orjson.loads(text) if name == "meta" else serializer.loads(text)
+    except Exception as error:
+        raise NotSerializable(f"the {name} of job {number} cannot be read: {one_line(error)}") from error
 
 
 _IDS = range(1, 2**63)

@@ -6,17 +6,19 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pgwerk import embedded, logs, migrate
+from pgwerk import checks, embedded, logs, migrate
 from pgwerk.config import WerkConfig
 from pgwerk.db import Database
-from pgwerk.errors import InvalidOption, NotConnected
-from pgwerk.hooks import call_all
+from pgwerk.errors import InvalidOption, InvalidType, NotConnected, brief
+from pgwerk.hooks import call_all, checked
 from pgwerk.inserter import Inserter
 from pgwerk.serializers import JSONSerializer, Serializer
 from pgwerk.sql import check_schema
 from pgwerk.waiters import Waiters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg_pool import AsyncConnectionPool
 
     from pgwerk.db import Connect
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 H = TypeVar("H", bound="Hook")
 
 _NOT_CONNECTED = "this Werk is not connected; use `async with app:` or `await app.connect()` first"
+
+
+def _check(name: str, value: object, is_right: bool, words: str) -> None:
+    if value is not None and not is_right:
+        raise InvalidType(f"{name} must be {words}, got {brief(value)}")
 
 
 class Lifecycle:
@@ -39,13 +46,18 @@ class Lifecycle:
         auto_migrate: bool | None = None,
         pool: AsyncConnectionPool[Any] | None = None,
         connect: Connect | None = None,
+        allow: Sequence[str] | None = None,
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> None:
+        _check("config", config, isinstance(config, WerkConfig), "a WerkConfig")
+        _check("serializer", serializer, isinstance(serializer, Serializer), "an object with dumps and loads")
+        _check("pool", pool, hasattr(pool, "connection"), "a psycopg_pool.AsyncConnectionPool")
+        _check("connect", connect, callable(connect), "a coroutine function that gives a connection")
         self.config = (config or WerkConfig.from_env()).changed(
-            dsn=dsn, schema=schema, auto_migrate=auto_migrate, log_level=log_level, log_format=log_format
+            dsn=dsn, schema=schema, auto_migrate=auto_migrate, allow=allow, log_level=log_level, log_format=log_format
         )
-        self.serializer = serializer or JSONSerializer()
+        self.serializer = JSONSerializer() if serializer is None else serializer
         self._pool, self._connect = pool, connect
         self._database: Database | None = None
         self._inserting: Inserter | None = None
@@ -58,6 +70,7 @@ class Lifecycle:
         self._before_enqueue: list[Hook] = []
         self.schedulers: list[Scheduler] = []
         check_schema(self.config.schema)
+        checks.text("dsn", self.config.dsn or "")
         if self.config.dsn and embedded.is_embedded(self.config.dsn):
             embedded.folder_of(self.config.dsn)
         if log_level or log_format:
@@ -75,19 +88,19 @@ class Lifecycle:
 
     def on_startup(self, hook: H) -> H:
         """Called without arguments once the app is connected; also as a decorator."""
-        self._startup.append(hook)
+        self._startup.append(checked(hook))
         return hook
 
     def on_shutdown(self, hook: H) -> H:
         """Called without arguments before the app is disconnected; also as a decorator."""
-        self._shutdown.append(hook)
+        self._shutdown.append(checked(hook))
         return hook
 
     def register_before_enqueue(self, hook: Hook) -> None:
         """Called with the `EnqueueParams` of every job before anything is written: it may change them, or raise to
         refuse the job (and with it the whole call).
         """
-        self._before_enqueue.append(hook)
+        self._before_enqueue.append(checked(hook))
 
     def unregister_before_enqueue(self, hook: Hook) -> None:
         """No effect if it is not registered."""

@@ -9,7 +9,7 @@ from logging import ERROR, INFO, WARNING
 from typing import NamedTuple, TextIO
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption
+from pgwerk.errors import InvalidOption, brief
 
 logger = logging.getLogger("pgwerk")
 
@@ -83,14 +83,18 @@ def enter_job(job_id: int, function: str, attempt: int) -> None:
 
 def configure_logging(level: str = "info", format: str = "text") -> None:  # noqa: A002 - the name that users write
     """Logs everything from this level on to stderr. Lines of handlers carry their job, its function and the attempt."""
-    number = logging.getLevelNamesMapping().get(level.upper())
+    number = logging.getLevelNamesMapping().get(level.upper()) if _are_texts(level, format) else None
     if number is None or format not in ("text", "json"):
-        raise InvalidOption(f"log level and format must be like info and text, got {level!r} and {format!r}")
+        raise InvalidOption(f"log level and format must be like info and text, got {brief(level)} and {brief(format)}")
     handler = _Handler()
     handler.setFormatter(_Json() if format == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [*(each for each in root.handlers if not isinstance(each, _Handler)), handler]
     root.setLevel(number)
+
+
+def _are_texts(*given: object) -> bool:
+    return all(isinstance(each, str) for each in given)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

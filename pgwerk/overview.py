@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
+from pgwerk import checks
 from pgwerk.control import Control, not_found, number_of
 from pgwerk.explaining import Explanation, explained
 from pgwerk.store.control import ControlStore
@@ -81,25 +82,28 @@ class Overview(Control):
         return [WorkerInfo(**{name: row[name] for name in _WORKER}) for row in rows]
 
     async def get_worker(self, worker_id: int) -> WorkerInfo | None:
+        number = checks.count("worker_id", worker_id, 0, 2**63 - 1)
         async with self._session() as session:
-            rows = await session.run(self._control.list_workers(worker_id))
+            rows = await session.run(self._control.list_workers(number))
         return WorkerInfo(**{name: rows[0][name] for name in _WORKER}) if rows else None
 
     async def list_worker_jobs(self, worker: WorkerInfo | int, **filters: Unpack[Filters]) -> list[Job]:
         """Those that it runs, or has ended."""
-        theirs: Filters = {**filters, "worker_id": worker if isinstance(worker, int) else worker.id}
+        theirs: Filters = {**filters, "worker_id": worker.id if isinstance(worker, WorkerInfo) else worker}
         return await self.list_jobs(**theirs)
 
     async def get_queue_stats(self, *, callbacks: bool = False) -> list[QueueStats]:
         """Of every queue in which something has not ended."""
+        shown = checks.flag("callbacks", callbacks)
         async with self._session() as session:
-            rows = await session.run(self._control.queue_stats(callbacks=callbacks))
+            rows = await session.run(self._control.queue_stats(callbacks=shown))
         return [QueueStats(**row) for row in rows]
 
     async def get_throughput_history(self, minutes: int = 60) -> list[Throughput]:
         """Of those of the last minutes in which something ended, as far as the rows are still there."""
+        count = checks.count("minutes", minutes, 1)
         async with self._session() as session:
-            rows = await session.run(self._control.throughput(minutes))
+            rows = await session.run(self._control.throughput(count))
         return [Throughput(**row) for row in rows]
 
     async def get_server_info(self) -> ServerInfo:

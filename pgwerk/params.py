@@ -15,13 +15,13 @@ import orjson
 
 from pgwerk import checks
 from pgwerk.dependencies import Dependency, Edges, edges
-from pgwerk.errors import InvalidOption, InvalidType, NotSerializable
+from pgwerk.errors import InvalidOption, InvalidType, NotSerializable, brief
 from pgwerk.handlers import Handler, handler_of
-from pgwerk.serializers import JSONSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgwerk.allow import Allowed
     from pgwerk.checks import Seconds
     from pgwerk.job import Job
     from pgwerk.serializers import Serializer
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CALLBACKS = ("on_success", "on_failure", "on_stopped")
-_META = JSONSerializer()  # whatever arguments are written in: meta is for people and queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class Repeat:
 
     def __post_init__(self) -> None:
         checks.repeats("Repeat.times", self.times)
+        checks.seconds("Repeat.interval", self.interval)
         if self.intervals is not None and self.interval:
             raise InvalidOption("Repeat.interval and Repeat.intervals are two ways to say the same, got both; give one")
         self.seconds()
@@ -154,22 +154,22 @@ def split_options(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return arguments, options
 
 
-def specify(params: EnqueueParams, serializer: Serializer) -> Spec:
-    (spec,) = specify_all([params], serializer)
+def specify(params: EnqueueParams, serializer: Serializer, allowed: Allowed = None) -> Spec:
+    (spec,) = specify_all([params], serializer, allowed)
     return spec
 
 
-def specify_all(params: Iterable[EnqueueParams], serializer: Serializer) -> list[Spec]:
+def specify_all(params: Iterable[EnqueueParams], serializer: Serializer, allowed: Allowed = None) -> list[Spec]:
     """Everything about jobs that can be known to be wrong is found here, before anything is written. A job may depend
     on another one of the call, named by its `EnqueueParams`.
     """
     several = list(params)
     for each in several:
         if not isinstance(each, EnqueueParams):
-            raise InvalidType(f"a job to enqueue is an EnqueueParams, got {each!r:.80}")
+            raise InvalidType(f"a job to enqueue is an EnqueueParams, got {brief(each)}")
     is_tied = any(each.depends_on is not None for each in several)
     tied = edges(several) if is_tied else [None] * len(several)
-    return [_specify(each, serializer, on) for each, on in zip(several, tied, strict=True)]
+    return [_specify(each, serializer, on, allowed) for each, on in zip(several, tied, strict=True)]
 
 
 def is_plain(params: object) -> bool:
@@ -177,16 +177,16 @@ def is_plain(params: object) -> bool:
     return isinstance(params, EnqueueParams) and _needing(params) == _NEEDING_NOTHING
 
 
-def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None) -> Spec:
-    payload, function = _arguments(params), _function(params)
+def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None, allowed: Allowed) -> Spec:
+    payload, function = _arguments(params), _function(params, allowed)
     if all(map(is_, _chosen(params), _UNCHOSEN)):
         columns = _plain(function)
     else:
-        columns = {"function": function, **_columns(params, depends_on)}
+        columns = {"function": function, **_columns(params, depends_on, allowed)}
     return Spec(columns, _payload(payload, serializer), payload, params.meta)
 
 
-def _columns(params: _Options, depends_on: Edges | None) -> dict[str, Any]:
+def _columns(params: _Options, depends_on: Edges | None = None, allowed: Allowed = None) -> dict[str, Any]:
     """What the options are in the database; what was not said has no column."""
     retry = params.retry if isinstance(params.retry, Retry) else checks.attempts("_retry", params.retry)
     columns = {
@@ -194,7 +194,7 @@ def _columns(params: _Options, depends_on: Edges | None) -> dict[str, Any]:
         "priority": checks.priority(params.priority),
         "key": _given(checks.name, "_key", params.key),
         "group_key": _given(checks.name, "_group", params.group),
-        "meta": _meta(params.meta),
+        "meta": None if params.meta is None else orjson.Fragment(checks.meta("_meta", params.meta)),
         "max_attempts": retry.max if isinstance(retry, Retry) else retry,
         "retry_intervals": retry.seconds() if isinstance(retry, Retry) else None,
         "timeout_secs": checks.positive("_timeout", params.timeout),
@@ -204,7 +204,7 @@ def _columns(params: _Options, depends_on: Edges | None) -> dict[str, Any]:
         "failure_ttl": _given(checks.seconds, "_failure_ttl", params.failure_ttl),
         "failure_mode": _failure_mode(params.failure_mode),
         "depends_on": depends_on,
-        **{option: _callback(option, getattr(params, option)) for option in CALLBACKS},
+        **{option: _callback(option, getattr(params, option), allowed) for option in CALLBACKS},
         **_repeat(params.repeat),
         **checks.when(params.delay, params.at),
     }
@@ -217,22 +217,27 @@ def specify_update(
     """What `update_job` may change, as the database reads it."""
     moment = checks.when(delay, at)
     moves = priority is not None or any(value is not None for value in moment.values())
-    changed = None if meta is None else orjson.dumps(_meta(meta))
-    return {**moment, "priority": _given(_priority, "_priority", priority), "meta": changed, "moves": moves}
+    return {
+        **moment,
+        "priority": None if priority is None else checks.priority(priority),
+        "meta": _given(checks.meta, "_meta", meta),
+        "moves": moves,
+    }
 
 
 def _arguments(params: EnqueueParams) -> dict[str, Any]:
     args: object = params.args
     kwargs: object = params.kwargs
     if type(args) not in (tuple, list) and (not isinstance(args, Sequence) or isinstance(args, str | bytes)):
-        raise InvalidType(f"args must be a list or tuple, got {args!r:.80}")
-    if kwargs != {} and (not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs)):
-        raise InvalidType(f"kwargs must be a dict by name, got {kwargs!r:.80}")
+        raise InvalidType(f"args must be a list or tuple, got {brief(args)}")
+    is_dict = type(kwargs) is dict
+    if not (is_dict or isinstance(kwargs, Mapping)) or not all(isinstance(name, str) for name in params.kwargs):
+        raise InvalidType(f"kwargs must be a dict by name, got {brief(kwargs)}")
     return {"args": list(params.args), "kwargs": dict(params.kwargs)}
 
 
-def _function(params: EnqueueParams) -> str:
-    handler = handler_of(params.func)
+def _function(params: EnqueueParams, allowed: Allowed) -> str:
+    handler = handler_of(params.func, allowed=allowed)
     if not isinstance(handler, Handler):
         return handler
     handler.check(params.args, params.kwargs)
@@ -247,7 +252,7 @@ def _payload(payload: dict[str, Any], serializer: Serializer) -> bytes:
             _check_argument(name, value, serializer)
         raise
     if not isinstance(text, bytes):
-        raise InvalidType(f"a serializer's dumps gives bytes, got {type(text).__name__} from {serializer!r:.80}")
+        raise InvalidType(f"a serializer's dumps gives bytes, got {type(text).__name__} from {brief(serializer)}")
     return text
 
 
@@ -263,22 +268,18 @@ def _given(check: Callable[[str, Any], T], option: str, value: Any) -> T | None:
     return None if value is None else check(option, value)
 
 
-def _priority(_option: str, value: object) -> int:
-    return checks.priority(value)
-
-
 def _failure_mode(value: object) -> str | None:
     """None, as the database has it, is to hold."""
-    if value not in tuple(FailureMode):
-        raise InvalidOption(f"_failure_mode must be hold or delete, got {value!r:.80}")
+    if not isinstance(value, str) or value not in tuple(FailureMode):
+        raise InvalidOption(f"_failure_mode must be hold or delete, got {brief(value)}")
     return None if value == FailureMode.Hold else FailureMode.Delete.value
 
 
-def _callback(option: str, value: object) -> dict[str, Any] | None:
+def _callback(option: str, value: object, allowed: Allowed) -> dict[str, Any] | None:
     if value is None:
         return None
     callback = value if isinstance(value, Callback) else Callback(value)  # type: ignore[arg-type]
-    handler = handler_of(callback.func, f"_{option}")
+    handler = handler_of(callback.func, f"_{option}", allowed)
     if isinstance(handler, Handler):
         handler.check_callback(f"_{option}")
         handler = handler.path
@@ -287,27 +288,17 @@ def _callback(option: str, value: object) -> dict[str, Any] | None:
 
 def _repeat(value: object) -> dict[str, Any]:
     if value is not None and not isinstance(value, Repeat):
-        raise InvalidType(f"_repeat must be a Repeat, like Repeat(times=5, interval=60), got {value!r:.80}")
+        raise InvalidType(f"_repeat must be a Repeat, like Repeat(times=5, interval=60), got {brief(value)}")
     return {
         "repeat_remaining": None if value is None else value.times,
         "repeat_intervals": None if value is None else value.seconds(),
     }
 
 
-def _meta(value: object) -> orjson.Fragment | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise InvalidType(f"_meta must be a dict, got {value!r:.80}")
-    try:
-        return orjson.Fragment(_META.dumps(value))
-    except NotSerializable as error:
-        raise NotSerializable(f"_meta cannot be stored: {error}") from error
-
-
 def _unknown(name: str) -> str:
     if name == "_conn":
         return "_conn is no option of apply and map: they would wait for a transaction that is still open"
+    name = brief(name)[1:-1]
     nearest = difflib.get_close_matches(name, [f"_{option}" for option in (*OPTIONS, "conn")], n=1, cutoff=0)
     return f"{name} is no option of a job; did you mean {nearest[0]}? (a handler's own arguments start without _)"
 
@@ -318,7 +309,7 @@ _NEEDING_NOTHING = _needing(_Options())
 # Most jobs choose nothing: what that means is found out once.
 _chosen = attrgetter(*OPTIONS)
 _UNCHOSEN = _chosen(_Options())
-_UNCHOSEN_COLUMNS = _columns(_Options(), None)
+_UNCHOSEN_COLUMNS = _columns(_Options())
 
 
 @lru_cache(maxsize=1024)

@@ -15,11 +15,12 @@ import orjson
 
 from pgwerk import checks
 from pgwerk.cron import Cron, Every, ticks, zone_of
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.errors import InvalidOption, InvalidType, brief
 from pgwerk.handlers import Handler, handler_of
 from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, Repeat, Retry, specify
 
 if TYPE_CHECKING:
+    from pgwerk.allow import Allowed
     from pgwerk.checks import Seconds
     from pgwerk.cron import Rhythm
     from pgwerk.serializers import Serializer
@@ -88,10 +89,10 @@ def params_of(func: Callable[..., Any] | str, said: Mapping[str, Any]) -> Schedu
     return ScheduleParams(func, **words)
 
 
-def specify_schedule(params: ScheduleParams, serializer: Serializer) -> dict[str, Any]:
+def specify_schedule(params: ScheduleParams, serializer: Serializer, allowed: Allowed = None) -> dict[str, Any]:
     """The columns, but for its owner and its first tick. Everything that can be known to be wrong is found here."""
     _check(params)
-    spec = specify(params, serializer)
+    spec = specify(params, serializer, allowed)
     function = spec.columns["function"]
     interval = None if params.interval is None else checks.seconds("interval", params.interval, least=1)
     rhythm_of(params.cron, interval, params.tz, datetime.now(UTC))
@@ -118,19 +119,23 @@ def rhythm_of(cron: str | None, interval: float | None, zone: str, start: dateti
         case _, None if cron is not None:
             return Cron(cron, zone)
         case _:
-            raise InvalidOption(f"a schedule is due by cron or by interval, one of them, got {cron!r} and {interval!r}")
+            raise InvalidOption(
+                f"a schedule is due by cron or by interval, one of them, got {brief(cron)} and {brief(interval)}"
+            )
 
 
 def _check(params: ScheduleParams) -> None:
     for option in _NOT_ITS_OWN:
         if (value := getattr(params, option)) is not None:
-            raise InvalidOption(f"each job of a schedule has its own {option}, got {value!r:.80} for all; leave it out")
-    if params.overlap == Overlap.Queue and params.group is not None:
+            raise InvalidOption(
+                f"each job of a schedule has its own {option}, got {brief(value)} for all; leave it out"
+            )
+    if _choice("overlap", Overlap, params.overlap) == Overlap.Queue and params.group is not None:
         raise InvalidOption(
-            f"overlap=queue makes the schedule's jobs a group of their own, got the group {params.group!r}"
+            f"overlap=queue makes the schedule's jobs a group of their own, got the group {brief(params.group)}"
         )
     if not isinstance(params.paused, bool):
-        raise InvalidType(f"paused must be True or False, got {params.paused!r:.80}")
+        raise InvalidType(f"paused must be True or False, got {brief(params.paused)}")
 
 
 def _name(name: object) -> str:
@@ -141,8 +146,8 @@ def _name(name: object) -> str:
 
 
 def _choice(option: str, choices: type[StrEnum], value: object) -> str:
-    if value not in tuple(choices):
-        raise InvalidOption(f"{option} must be one of {', '.join(choices)}, got {value!r:.80}")
+    if not isinstance(value, str) or value not in tuple(choices):
+        raise InvalidOption(f"{option} must be one of {', '.join(choices)}, got {brief(value)}")
     return str(value)
 
 
@@ -155,6 +160,8 @@ def _in_json(params: ScheduleParams, meta: object) -> bytes:
 def _as_json(value: Any) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, float):  # of a class of its own
+        return float(value)
     handler = handler_of(value)
     return handler.path if isinstance(handler, Handler) else handler
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import psycopg
 
 from pgwerk import checks, events
-from pgwerk.errors import InvalidOption, ScheduleExists, ServerUnreachable
+from pgwerk.errors import InvalidOption, ScheduleExists, ServerUnreachable, brief
 from pgwerk.schedule import Schedule, params_of, specify_schedule
 from pgwerk.signals import stop_signals
 from pgwerk.store.enqueue import EnqueueStore
@@ -50,9 +50,9 @@ class Scheduler:
     def __init__(
         self, app: Werk, *, name: str = "scheduler", on_unregistered: Unregistered | str = Unregistered.Keep
     ) -> None:
-        if on_unregistered not in tuple(Unregistered):
+        if checks.text("on_unregistered", on_unregistered) not in tuple(Unregistered):
             raise InvalidOption(
-                f"on_unregistered must be one of {', '.join(Unregistered)}, got {on_unregistered!r:.80}"
+                f"on_unregistered must be one of {', '.join(Unregistered)}, got {brief(on_unregistered)}"
             )
         self.app = app
         self.name = checks.name("a scheduler's name", name)
@@ -116,10 +116,12 @@ class Scheduler:
         return POLL if seconds is None else max(0.0, seconds)
 
     async def _write(self, params: ScheduleParams) -> str:
-        columns = specify_schedule(params, self.app.serializer)
+        columns = specify_schedule(params, self.app.serializer, self.app.config.allow)
         name: str = columns["name"]
         if not await self.app.put_schedule(columns, owner=self.name, replaces=True):
-            raise ScheduleExists(f"the schedule {name!r} is not this scheduler's; delete it, or register another name")
+            raise ScheduleExists(
+                f"the schedule {brief(name)} is not this scheduler's; delete it, or register another name"
+            )
         return name
 
     async def _let_go(self, session: Session, name: str) -> None:

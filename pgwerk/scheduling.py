@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgwerk import checks
 from pgwerk.control import Control
-from pgwerk.errors import InvalidOption, ScheduleExists, ScheduleNotFound
+from pgwerk.errors import InvalidOption, ScheduleExists, ScheduleNotFound, brief
 from pgwerk.schedule import Schedule, params_of, rhythm_of, specify_schedule
 from pgwerk.store.schedules import ScheduleStore
 
@@ -19,7 +20,7 @@ class Scheduling(Control):
 
     async def create_schedule(self, func: Callable[..., Any] | str, /, **said: Any) -> Schedule:
         """`cron` or `interval`, and whatever else `ScheduleParams` has. Raises `ScheduleExists`."""
-        columns = specify_schedule(params_of(func, said), self.serializer)
+        columns = specify_schedule(params_of(func, said), self.serializer, self.config.allow)
         if not await self.put_schedule(columns, owner=None, replaces=False):
             raise ScheduleExists(f"there is a schedule {columns['name']!r} already; update it, or take another name")
         return await self.get_schedule(columns["name"])
@@ -30,9 +31,9 @@ class Scheduling(Control):
 
     async def get_schedule(self, name: str) -> Schedule:
         """Raises `ScheduleNotFound`."""
-        found = await self._schedules_of(name)
+        found = await self._schedules_of(_named(name))
         if not found:
-            raise ScheduleNotFound(f"there is no schedule {name!r}; list_schedules() has those that there are")
+            raise ScheduleNotFound(f"there is no schedule {brief(name)}; list_schedules() has those that there are")
         return found[0]
 
     async def update_schedule(self, name: str, /, **said: Any) -> Schedule:
@@ -43,14 +44,14 @@ class Scheduling(Control):
             raise InvalidOption("a schedule keeps its name, and is paused by pause_schedule; leave both out")
         while True:
             schedule = await self.get_schedule(name)
-            columns = specify_schedule(params_of(*schedule.changed(said)), self.serializer)
+            columns = specify_schedule(params_of(*schedule.changed(said)), self.serializer, self.config.allow)
             if await self.put_schedule(columns, schedule.owner, replaces=True, seen_at=schedule.updated_at):
                 return await self.get_schedule(name)
 
     async def pause_schedule(self, name: str) -> bool:
         """False: it is paused already, or not there."""
         async with self._session() as session:
-            return await session.run(self._schedules.pause(name))
+            return await session.run(self._schedules.pause(_named(name)))
 
     async def resume_schedule(self, name: str) -> bool:
         """From its next tick on: what it passed over was not meant to run."""
@@ -62,7 +63,7 @@ class Scheduling(Control):
     async def delete_schedule(self, name: str) -> bool:
         """Its jobs stay."""
         async with self._session() as session:
-            return await session.run(self._schedules.delete(name))
+            return await session.run(self._schedules.delete(_named(name)))
 
     async def _schedules_of(self, name: str | None) -> list[Schedule]:
         async with self._session() as session:
@@ -82,3 +83,7 @@ class Scheduling(Control):
     @property
     def _schedules(self) -> ScheduleStore:
         return ScheduleStore(self.database.schema)
+
+
+def _named(name: str) -> str:
+    return checks.text("a schedule's name", name)

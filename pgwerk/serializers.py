@@ -7,13 +7,14 @@ import dataclasses
 import math
 import pickle
 import re
+from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
-from pgwerk.errors import NotSerializable
+from pgwerk.errors import NotSerializable, brief
 
 # jsonb rewrites 1e16 as a whole number, and it would come back as one; 10000000000000000.0 stays what it is
 _EXPONENT = re.compile(rb"\de\+\d")
@@ -35,7 +36,7 @@ class JSONSerializer:
 
     def dumps(self, value: Any) -> bytes:
         try:
-            text = orjson.dumps(value, default=_as_json)
+            text = orjson.dumps(value, default=_as_json, option=_OPTIONS)
         except TypeError as error:
             words = str(error.__cause__ or error)
             raise NotSerializable(words[:1].lower() + words[1:]) from error
@@ -50,10 +51,16 @@ class JSONSerializer:
         return orjson.loads(text)
 
 
+# orjson itself crashes the whole process on a time zone of the user's that raises, and drops an offset's seconds
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+
+
 def _as_json(value: object) -> object:
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"a {type(value).__qualname__} has no form in JSON, got {value!r:.80}")
+    raise TypeError(f"a {type(value).__qualname__} has no form in JSON, got {brief(value)}")
 
 
 def _without_exponent(token: re.Match[bytes]) -> bytes:
@@ -65,7 +72,7 @@ def _check(value: Any) -> None:
         case float() if not math.isfinite(value):
             raise NotSerializable(f"JSON has no word for {value}")
         case str() if "\0" in value:
-            raise NotSerializable(f"Postgres takes no text with a NUL character, got {value!r:.80}")
+            raise NotSerializable(f"Postgres takes no text with a NUL character, got {brief(value)}")
         case dict():
             for key, item in value.items():
                 _check(key)
@@ -93,13 +100,13 @@ class PickleSerializer:
         try:
             pickled = pickle.dumps(value)
         except Exception as error:
-            raise NotSerializable(f"{value!r:.80} cannot be pickled: {error}") from error
+            raise NotSerializable(f"{brief(value)} cannot be pickled: {error}") from error
         return orjson.dumps(_PICKLED + base64.b64encode(pickled).decode())
 
     def loads(self, text: str | bytes) -> Any:
         value = orjson.loads(text)
         if not isinstance(value, str) or not value.startswith(_PICKLED):
-            raise NotSerializable(f"{value!r:.80} is not pickled; was it written by an app with another serializer?")
+            raise NotSerializable(f"{brief(value)} is not pickled; was it written by an app with another serializer?")
         return pickle.loads(base64.b64decode(value.removeprefix(_PICKLED)))  # noqa: S301 - the user's choice
 
 

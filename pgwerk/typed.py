@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from pgwerk.errors import NotSerializable
+from pgwerk.errors import NotSerializable, brief
 from pgwerk.serializers import JSONSerializer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _marked(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         parts = {field.name: _marked(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {TYPE: "dataclass", VALUE: [_path(kind), parts]}
-    raise NotSerializable(f"a {kind.__qualname__} has no form in typed JSON, got {value!r:.80}")
+    raise NotSerializable(f"a {kind.__qualname__} has no form in typed JSON, got {brief(value)}")
 
 
 def _marked_dict(value: dict[Any, Any]) -> Any:
@@ -102,7 +102,7 @@ def _restored(value: Any) -> Any:
         return {key: _restored(item) for key, item in value.items()}
     read = _READERS.get(value[TYPE])
     if read is None:
-        raise NotSerializable(f"typed JSON knows no type {value[TYPE]!r:.80}; was it written by a newer version?")
+        raise NotSerializable(f"typed JSON knows no type {brief(value[TYPE])}; was it written by a newer version?")
     return read(value[VALUE])
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,6 +19,7 @@ import psycopg
 from psycopg import pq, waiting
 from psycopg.adapt import AdaptersMap, Loader, Transformer
 from psycopg.errors import error_from_result
+from psycopg.types.datetime import TimestamptzBinaryLoader
 from psycopg.types.string import StrDumperUnknown
 
 from pgwerk.errors import ServerUnreachable
@@ -81,6 +83,30 @@ class _Reading:
 
 
 READING = _Reading()
+
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+class _AnyMoment(TimestamptzBinaryLoader):
+    """A time that Python has no word for, infinity and the years before 1 and after 9999, is the nearest that it has:
+    one that somebody wrote by hand must not keep a worker from the rows beside it.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return _FIRST if bytes(data)[0] & 0x80 else _LAST  # its sign
+
+
+class _Patient:
+    adapters = AdaptersMap(READING.adapters)
+    adapters.register_loader("timestamptz", _AnyMoment)
+    connection = None
+
+
+_PATIENT = _Patient()
 
 
 def is_refusal(error: psycopg.Error) -> bool:
@@ -269,8 +295,14 @@ class Session:
         return error or answers[first : first + wanted]
 
     def _rows(self, call: Call[Any], result: PGresult) -> list[Any]:
+        make = call.make or _by_name(result)
         self._transformer.set_pgresult(result)
-        rows = self._transformer.load_rows(0, result.ntuples, call.make or _by_name(result))
+        try:
+            rows = self._transformer.load_rows(0, result.ntuples, make)
+        except psycopg.DataError:
+            patient = Transformer(_PATIENT)
+            patient.set_pgresult(result)
+            rows = patient.load_rows(0, result.ntuples, make)
         self._transformer.set_pgresult(None)  # it may be large, and the next one far
         return rows
 

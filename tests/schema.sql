@@ -258,13 +258,18 @@ RETURN COALESCE((SELECT r.ctid FROM (job j JOIN ready r ON (((r.queue = (j.queue
 
 create domain job_attempts as integer constraint job_attempts_check CHECK ((VALUE >= 1));
 
-create domain job_call as jsonb constraint job_call_check CHECK (((VALUE ->> 'function'::text) <> ''::text));
+create domain job_call as jsonb constraint job_call_check CHECK (((VALUE IS NULL) OR (COALESCE(((jsonb_typeof((VALUE -> 'function'::text)) = 'string'::text) AND ((VALUE ->> 'function'::text) <> ''::text)), false) AND
+CASE COALESCE(jsonb_typeof((VALUE -> 'timeout'::text)), 'null'::text)
+    WHEN 'null'::text THEN true
+    WHEN 'number'::text THEN ((((VALUE ->> 'timeout'::text))::numeric > (0)::numeric) AND (((VALUE ->> 'timeout'::text))::numeric <= ('3162240000'::bigint)::numeric))
+    ELSE false
+END))) NOT VALID;
 
 create domain job_failure_mode as text constraint job_failure_mode_check CHECK ((VALUE = 'delete'::text));
 
 create domain job_function as text constraint job_function_check CHECK ((VALUE <> ''::text));
 
-create domain job_intervals as double precision[] constraint job_intervals_check CHECK (((cardinality(VALUE) > 0) AND ((0)::double precision <= ALL (VALUE))));
+create domain job_intervals as double precision[] constraint job_intervals_check CHECK (((cardinality(VALUE) > 0) AND (array_ndims(VALUE) = 1) AND (array_lower(VALUE, 1) = 1) AND (array_position(VALUE, NULL::double precision) IS NULL) AND ((0)::double precision <= ALL (VALUE)) AND (('3162240000'::bigint)::double precision >= ALL (VALUE)))) NOT VALID;
 
 create domain job_label as text collate "C" constraint job_label_check CHECK (((char_length(VALUE) >= 1) AND (char_length(VALUE) <= 255)));
 
@@ -272,9 +277,9 @@ create domain job_meta as jsonb constraint job_meta_check CHECK ((jsonb_typeof(V
 
 create domain job_runs as integer constraint job_runs_check CHECK ((VALUE >= 0));
 
-create domain job_seconds as double precision constraint job_seconds_check CHECK ((VALUE >= (0)::double precision));
+create domain job_seconds as double precision constraint job_seconds_check CHECK (((VALUE >= (0)::double precision) AND (VALUE <= ('3162240000'::bigint)::double precision))) NOT VALID;
 
-create domain job_time_limit as double precision constraint job_time_limit_check CHECK ((VALUE > (0)::double precision));
+create domain job_time_limit as double precision constraint job_time_limit_check CHECK (((VALUE > (0)::double precision) AND (VALUE <= ('3162240000'::bigint)::double precision))) NOT VALID;
 
 create domain schedule_name as text collate "C" constraint schedule_name_check CHECK (((char_length(VALUE) >= 1) AND (char_length(VALUE) <= 200)));
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgwerk.app import Werk
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.errors import InvalidOption, InvalidType, brief
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,14 +19,14 @@ def find_app(path: str) -> Werk:
     """Imported, if need be from the current folder."""
     module, _, attribute = path.partition(":")
     if not module or not attribute:
-        raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {path!r}")
+        raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
     found: object = _import(module, path)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise InvalidOption(f"{module} has no {attribute}, looked for as {path}; is that the app's name there?")
         found = getattr(found, name)
     if not isinstance(found, Werk):
-        raise InvalidType(f"{path} is no Werk, it is {found!r:.80}; name the app itself")
+        raise InvalidType(f"{path} is no Werk, it is {brief(found)}; name the app itself")
     return found
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
+from pgwerk.allow import Allowed
 from pgwerk.app import Werk
-from pgwerk.config import WerkConfig, environ_name
+from pgwerk.config import WerkConfig, as_list, environ_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,13 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _HINTS = get_type_hints(WerkConfig)
 _NUMBER = (click.IntRange(min=1), "NUMBER")
 _SECONDS = (click.FloatRange(min=0), "SECONDS")
-_KINDS: dict[Any, tuple[click.ParamType[Any], str | None]] = {
+_KINDS: dict[Any, tuple[click.ParamType[Any] | Callable[[str], Any], str | None]] = {
     bool: (click.BOOL, None),
     int: _NUMBER,
     int | None: _NUMBER,
     float: _SECONDS,
     float | None: _SECONDS,
+    Allowed: (as_list, "PATHS"),
 }
 
 

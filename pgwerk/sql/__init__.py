@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from pgwerk.errors import InvalidOption
+from pgwerk.errors import InvalidOption, brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def check_schema(schema: str) -> str:
     if not 1 <= length <= _LONGEST_IDENTIFIER or _UNFIT.search(schema):
         raise InvalidOption(
             f"a schema's name has 1 to {_LONGEST_IDENTIFIER} bytes without quotes, backslashes or control "
-            f"characters, and does not start with pg_, got {schema!r}"
+            f"characters, and does not start with pg_, got {brief(schema)}"
         )
     return schema
 

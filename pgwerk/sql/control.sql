@@ -1,15 +1,18 @@
 -- What people ask and do.
 
 -- name: get_jobs
+-- A row that stands nowhere was written by hand, and is no job.
 select j.*
 from unnest(:ids::bigint[]) as wanted (id)
-cross join lateral (select * from pgwerk.jobs where jobs.id = wanted.id offset 0) j;
+cross join lateral (select * from pgwerk.jobs where jobs.id = wanted.id offset 0) j
+where j.status is not null;
 
 -- name: list_jobs
 -- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the
 -- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
 select * from pgwerk.jobs
-where (:before::bigint is null or id < :before::bigint)
+where status is not null
+    and (:before::bigint is null or id < :before::bigint)
     and (:queue::text is null or queue = :queue::text)
     and (:status::text is null or status = :status::text)
     and (:function::text is null or function = :function::text)

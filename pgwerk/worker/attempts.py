@@ -233,7 +233,10 @@ class Attempts:
         self._on_end()
 
     async def _perform_with_hooks(self, running: Running) -> End:
-        context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
+        try:
+            context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
+        except NotSerializable as error:  # a row that nobody can read is of no use to hooks either
+            return _end_of(running, str(error), error)
         try:
             await self._hooks.starts(context)
         except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began

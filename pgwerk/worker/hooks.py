@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgwerk.hooks import call_all
+from pgwerk import checks
+from pgwerk.hooks import call_all, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +16,7 @@ class Hooks:
     """Around the attempts of a worker."""
 
     def __init__(self, before: Iterable[Hook] | None, after: Iterable[Hook] | None) -> None:
-        self.before, self.after = list(before or ()), list(after or ())
+        self.before, self.after = _listed(before), _listed(after)
         self.on_exception: list[Hook] = []
 
     def __bool__(self) -> bool:
@@ -29,6 +30,10 @@ class Hooks:
 
     async def ended(self, context: Context) -> None:
         await call_all(self.after, _about(context), context)
+
+
+def _listed(hooks: Iterable[Hook] | None) -> list[Hook]:
+    return [] if hooks is None else [checked(hook) for hook in checks.several("hooks", hooks)]
 
 
 def _about(context: Context) -> str:

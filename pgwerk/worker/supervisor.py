@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption, WerkError
+from pgwerk.errors import InvalidOption, WerkError, brief
 from pgwerk.signals import STOPPING
 from pgwerk.worker.streams import flush_streams
 
@@ -53,7 +53,7 @@ class Supervisor:
 
     def __init__(self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False) -> None:
         if processes < 1:
-            raise InvalidOption(f"processes must be at least 1, got {processes}")
+            raise InvalidOption(f"processes must be at least 1, got {brief(processes)}")
         self._work, self._patience, self._may_end = work, patience, may_end
         self._places = [_Place() for _ in range(processes)]
         self._at_work = mmap.mmap(-1, processes)  # a byte for each child, shared with it: it has begun to take jobs

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pgwerk.errors import InvalidOption, InvalidType
+from pgwerk.errors import InvalidOption, InvalidType, brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Turns:
 
 def _weight(queue: str, weight: object) -> float:
     if not isinstance(weight, int | float) or isinstance(weight, bool):
-        raise InvalidType(f"the weight of a queue is a number, got {weight!r:.80} for {queue!r}")
+        raise InvalidType(f"the weight of a queue is a number, got {brief(weight)} for {brief(queue)}")
     if not 0 < weight < math.inf:
-        raise InvalidOption(f"the weight of a queue must be more than 0, got {weight} for {queue!r}")
+        raise InvalidOption(f"the weight of a queue must be more than 0, got {brief(weight)} for {brief(queue)}")
     return float(weight)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pgwerk import events
-from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable
+from pgwerk import checks, events
+from pgwerk.app import Werk
+from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
+from pgwerk.hooks import checked
 from pgwerk.signals import stop_signals
 from pgwerk.worker.executors.aio import AioExecutor
 from pgwerk.worker.executors.processes import ForkExecutor, ProcessExecutor
@@ -19,9 +21,7 @@ from pgwerk.worker.wear import Wear
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-    from typing import Any
 
-    from pgwerk.app import Werk
     from pgwerk.config import DequeueStrategy
     from pgwerk.scheduler import Scheduler
     from pgwerk.worker.executors.work import Executor
@@ -63,10 +63,12 @@ class Worker:
         max_memory: int | None = None,
         scheduler: Scheduler | None = None,
     ) -> None:
+        if not isinstance(app, Werk):
+            raise InvalidType(f"a worker works for a Werk, got {brief(app)}")
         self.app = app
         self.queues = _queues(queues)
         self.weights = dict(queues) if isinstance(queues, Mapping) else None
-        self.burst = burst
+        self.burst = checks.flag("burst", burst)
         self.hooks = Hooks(before_process, after_process)
         self.config = app.config.changed(
             concurrency=concurrency, heartbeat_interval=heartbeat_interval, poll_interval=poll_interval,
@@ -118,15 +120,15 @@ class Worker:
 
     def add_before_process(self, hook: Hook) -> None:
         """Called with the context before each attempt."""
-        self.hooks.before.append(hook)
+        self.hooks.before.append(checked(hook))
 
     def add_after_process(self, hook: Hook) -> None:
         """Called with the context after each attempt; `ctx.exception` is what it raised."""
-        self.hooks.after.append(hook)
+        self.hooks.after.append(checked(hook))
 
     def push_exception_handler(self, handler: Hook) -> None:
         """Called with the job and the exception when an attempt has raised; the last one pushed is called first."""
-        self.hooks.on_exception.append(handler)
+        self.hooks.on_exception.append(checked(handler))
 
     def pop_exception_handler(self) -> Hook:
         """The last one pushed; `IndexError` where there is none."""
@@ -242,15 +244,15 @@ WORKERS: dict[str, type[Worker]] = {  # by the names that the command line and `
 
 
 def worker_of(kind: str) -> type[Worker]:
-    if kind not in WORKERS:
-        raise InvalidOption(f"a worker is of the kind {', '.join(WORKERS)}, got {kind!r}")
+    if checks.text("worker_type", kind) not in WORKERS:
+        raise InvalidOption(f"a worker is of the kind {', '.join(WORKERS)}, got {brief(kind)}")
     return WORKERS[kind]
 
 
 def _queues(queues: Sequence[str] | Mapping[str, float] | None) -> list[str]:
     if isinstance(queues, str):
-        raise InvalidType(f"queues must be a list of names, got the text {queues!r}")
-    names = list(dict.fromkeys(["default"] if queues is None else queues))
+        raise InvalidType(f"queues must be a list of names, got the text {brief(queues)}")
+    names: list[Any] = ["default"] if queues is None else checks.several("queues", queues)
     if not names or not all(names):
-        raise InvalidOption(f"queues must be at least one name, got {queues!r}")
-    return names
+        raise InvalidOption(f"queues must be at least one name, got {brief(queues)}")
+    return list(dict.fromkeys(checks.name("a queue", queue) for queue in names))

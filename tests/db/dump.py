@@ -75,7 +75,7 @@ _OTHERS = """
 def dump(connection: psycopg.Connection[Any], schema: str) -> str:
     connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
     tables = ["\n".join(_table(connection, *table)) for table in connection.execute(_TABLES).fetchall()]
-    others = [text for (text,) in connection.execute(_OTHERS).fetchall()]
+    others = [_unqualified(text) for (text,) in connection.execute(_OTHERS).fetchall()]
     text = "\n\n".join([HEAD, *tables, *others])
     return _plain(text, schema)
 
@@ -102,8 +102,16 @@ def _column(name: str, kind: str, collation: str | None, is_required: bool, iden
     return " ".join(words)
 
 
+def _unqualified(text: str) -> str:
+    """A view of one table: servers before 16 name that with each of its columns, where nobody could mistake them."""
+    of_one = re.search(r"\n   FROM \S+ (\w+)\n  WHERE", text)
+    if of_one is None:
+        return text
+    return text[: of_one.start()].replace(f" {of_one[1]}.", " ") + text[of_one.start() :]
+
+
 def _plain(text: str, schema: str) -> str:
-    """Without the schema's name; older servers also name a column's table where nobody could mistake it."""
+    """Without the schema's name; older servers also name a column's table in a subquery."""
     text = re.sub(rf'"?\b{re.escape(schema)}\b"?\.', "", text)
     text = text.replace(" attempt.", " ")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"

@@ -49,17 +49,43 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("job", {"max_attempts": 0}, "job_attempts_check"),
     ("job", {"retry_intervals": "{}"}, "job_intervals_check"),
     ("job", {"retry_intervals": "{1,-1}"}, "job_intervals_check"),
+    ("job", {"retry_intervals": "{NaN}"}, "job_intervals_check"),
+    ("job", {"retry_intervals": "{1,NULL}"}, "job_intervals_check"),
+    ("job", {"retry_intervals": "{Infinity}"}, "job_intervals_check"),
+    ("job", {"retry_intervals": "{{1,2},{3,4}}"}, "job_intervals_check"),
+    ("job", {"retry_intervals": "[0:1]={1,2}"}, "job_intervals_check"),
     ("job", {"timeout_secs": 0}, "job_time_limit_check"),
     ("job", {"ttl": 0}, "job_time_limit_check"),
+    ("job", {"ttl": "NaN"}, "job_time_limit_check"),
+    ("job", {"timeout_secs": "Infinity"}, "job_time_limit_check"),
+    ("job", {"heartbeat_secs": 1e300}, "job_time_limit_check"),
     ("job", {"group_key": ""}, "job_label_check"),
     ("job", {"group_key": "g" * 256}, "job_label_check"),
     ("job", {"heartbeat_secs": 0}, "job_time_limit_check"),
     ("job", {"result_ttl": -1}, "job_seconds_check"),
     ("job", {"failure_ttl": -1}, "job_seconds_check"),
+    ("job", {"failure_ttl": "NaN"}, "job_seconds_check"),
+    ("job", {"result_ttl": 3162240001}, "job_seconds_check"),
     ("job", {"failure_mode": "hold"}, "job_failure_mode_check"),
     ("job", {"on_success": '{"function": ""}'}, "job_call_check"),
     ("job", {"on_failure": '{"function": ""}'}, "job_call_check"),
     ("job", {"on_stopped": '{"function": ""}'}, "job_call_check"),
+    *[
+        ("job", {"on_stopped": call}, "job_call_check")
+        for call in (
+            "null",
+            "{}",
+            "[]",
+            '"m.f"',
+            '{"function": 1}',
+            '{"function": {"a": 1}}',
+            '{"timeout": 1}',
+            '{"function": "m.f", "timeout": "1"}',
+            '{"function": "m.f", "timeout": [1]}',
+            '{"function": "m.f", "timeout": 0}',
+            '{"function": "m.f", "timeout": 1e400}',
+        )
+    ],
     ("job", {"repeat_remaining": -1, "repeat_intervals": "{1}"}, "job_runs_check"),
     ("job", {"repeat_intervals": "{}"}, "job_intervals_check"),
     ("job", {"repeat_intervals": "{-1}"}, "job_intervals_check"),
@@ -127,6 +153,20 @@ def insert(app: Werk, query: Any) -> Any:
 @pytest.mark.parametrize("table", VALID)
 def test_a_good_row_is_taken(table: str, insert: Any) -> None:
     insert(table, VALID[table])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"on_success": '{"function": "m.f"}'},
+        {"on_success": '{"function": "m.f", "timeout": null}'},
+        {"on_success": '{"function": "m.f", "timeout": 0.5}'},
+        {"retry_intervals": "{0,3162240000}"},
+        {"ttl": 3162240000, "result_ttl": 0},
+    ],
+)
+def test_the_rules_take_what_enqueue_writes(change: dict[str, Any], insert: Any) -> None:
+    insert("job", VALID["job"] | change)
 
 
 @pytest.mark.parametrize(("table", "change", "rule"), BROKEN)

@@ -275,7 +275,7 @@ async def test_purge_jobs_by_status_and_age(app: Werk, query: Any) -> None:
 @pytest.mark.parametrize(
     ("statuses", "days", "words"),
     [
-        ("failed", 1, "statuses must be a list, got the text 'failed'"),
+        ("failed", 1, "statuses must be a list, got 'failed'"),
         (["queued"], 1, "only jobs that have ended are purged, got the status 'queued'"),
         (["done"], 1, "a status is one of "),
         (["failed"], -1, "older_than_days must be at least 0, got -1"),

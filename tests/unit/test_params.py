@@ -26,7 +26,7 @@ from pgwerk import (
     Repeat,
     Retry,
 )
-from pgwerk.checks import LONGEST_SECONDS
+from pgwerk.config import LONGEST_SECONDS
 from pgwerk.errors import WerkError
 from pgwerk.params import OPTIONS, Spec, specify, split_options
 from tests import handlers
@@ -72,7 +72,7 @@ TAKEN = [
     ("delay", "delay", timedelta(minutes=2), 120.0),
     ("delay", "delay", LONGEST_SECONDS, float(LONGEST_SECONDS)),
     ("at", "at", NOON, "2026-06-01T12:00:00+00:00"),
-    ("at", "at", NOON.replace(tzinfo=timezone(timedelta(hours=-3, minutes=-30))), "2026-06-01T12:00:00-03:30"),
+    ("at", "at", NOON.replace(tzinfo=timezone(timedelta(hours=-3, minutes=-30))), "2026-06-01T15:30:00+00:00"),
     ("at", "at", datetime(1970, 1, 1, tzinfo=UTC), "1970-01-01T00:00:00+00:00"),
     ("max_attempts", "retry", 3, 3),
     ("max_attempts", "retry", 2**31 - 1, 2**31 - 1),

@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotFound, NotSerializable
+from pgwerk.errors import HandlerNotFound, NotSerializable, brief
 from pgwerk.handlers import find
-from pgwerk.job import Job, JobStatus
+from pgwerk.job import Job, JobStatus, decoded
 from pgwerk.worker.executors.limits import stay_home
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pgwerk.app import Werk
     from pgwerk.context import WorkerIdentity
@@ -57,14 +57,24 @@ def call_of(
     row = work.row
     if row.function is None or row.payload is None:
         raise HandlerNotFound("the job's row is gone; somebody deleted it by hand")
-    handler = find(row.function)
+    handler = find(row.function, app.config.allow)
     if row.callback_of is not None:
         return handler, partial(_at_home, handler.function, context_of(work, app, worker, touch))
-    payload = app.serializer.loads(row.payload)
-    if not isinstance(payload, dict) or not payload.keys() >= {"args", "kwargs"}:
-        raise NotSerializable(f"{payload!r:.80} holds no arguments; was it enqueued by an app with another serializer?")
-    args = (context_of(work, app, worker, touch), *payload["args"]) if handler.takes_context else payload["args"]
-    return handler, partial(_at_home, handler.function, *args, **payload["kwargs"])
+    args, kwargs = _arguments(decoded(row.payload, "payload", row.job_id, app.serializer))
+    if handler.takes_context:
+        args = (context_of(work, app, worker, touch), *args)
+    return handler, partial(_at_home, handler.function, *args, **kwargs)
+
+
+def _arguments(payload: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    match payload:
+        case {"args": list() | tuple() as args, "kwargs": dict() as kwargs} if all(map(_is_text, kwargs)):
+            return args, kwargs
+    raise NotSerializable(f"{brief(payload)} holds no arguments; was it enqueued by an app with another serializer?")
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str)
 
 
 def _at_home(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
