@@ -110,7 +110,9 @@ def _arguments_of(function: Any, *without: str) -> list[str]:
 
 
 def _not_a_wait(value: Any) -> Any:
-    """It would be waited for."""
+    """It would be waited for; None, for ever."""
+    if value is None:
+        return 0.01
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     return 0.01 if isinstance(seconds, int | float) and seconds > 0.01 else value
 
