@@ -992,7 +992,7 @@ async def test_a_result_that_cannot_be_read_ends_the_wait(app: Werk, dsn: str, s
             return super().loads(text)
 
     async with Werk(dsn, schema=schema, serializer=Unreadable()) as other, _worker(app):
-        with pytest.raises(ValueError, match="cannot be read here"):
+        with pytest.raises(NotSerializable, match="the payload of job 1 cannot be read: cannot be read here"):
             await other.apply(handlers.echo, "poison", timeout=5)
 
 
