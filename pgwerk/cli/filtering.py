@@ -50,11 +50,19 @@ def filters_of(given: dict[str, Any]) -> Filters:
     chosen = {name: value for name, value in given.items() if value is not None}
     for name, value in chosen.items():
         if isinstance(value, datetime):
-            chosen[name] = value.astimezone()
+            chosen[name] = _local(name, value)
     if "meta" in chosen:
         chosen["meta"] = _object(chosen["meta"])
     filters: Filters = chosen  # type: ignore[assignment]
     return filters
+
+
+def _local(name: str, moment: datetime) -> datetime:
+    try:
+        return moment.astimezone()
+    except (ValueError, OverflowError, OSError) as error:
+        option = f"--{name.replace('_', '-')}"
+        raise InvalidOption(f"{option} lies beyond what clocks can show, got {moment.isoformat()}") from error
 
 
 def _object(text: str) -> dict[str, Any]:
