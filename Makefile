@@ -11,7 +11,7 @@ demo: $(VENV)/user  ## a few hundred real jobs on a Postgres that comes and goes
 	$(BIN)/werk demo
 
 test: $(VENV)/dev  ## every test, on a Postgres of its own (or on PGWERK_TEST_DSN)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 test-faults: $(VENV)/dev  ## workers killed, stopped and cut off, servers and networks broken, at full length
 	PGWERK_TEST_OUTAGE=30 PGWERK_TEST_GROUPED=20000 PGWERK_TEST_KILLS=200 PGWERK_TEST_RESTARTS=60 PGWERK_TEST_BEAT=2 \

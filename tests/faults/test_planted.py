@@ -161,7 +161,7 @@ async def test_a_dependent_that_runs_too_early_is_found(app: Werk, ask: Any, fou
     plant("release", "where unmet > met or new_doom is not null", "where new_doom is not null")
     slow, quick = EnqueueParams(held), work()
     await ask(slow, quick, work(depends_on=[slow, quick]))
-    async with working(app), asyncio.timeout(20):
+    async with working(app), asyncio.timeout(60):
         await running(1)
         while not rows(log.dsn, "select from ended join run on run = run.tick where job_id = 3"):
             await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ async def test_a_result_of_a_lost_attempt_is_found(
     """Where an end does not look whose claim it ends: a worker that was declared dead comes back and stores its own."""
     plant("complete", GUARD, "and a.job_id = o.job_id")
     await ask(EnqueueParams(held, retry=2))
-    async with working(app, heartbeat_interval=60), asyncio.timeout(20):
+    async with working(app, heartbeat_interval=60), asyncio.timeout(60):
         await running(1)
         query("update worker set state = 'dead', ended_at = now()")
         log.fault("declared dead", os.getpid())
@@ -191,7 +191,7 @@ async def test_a_result_of_a_lost_attempt_is_found(
 
 async def test_a_job_taken_from_a_living_worker_is_found(app: Werk, ask: Any, found: Any, plant: Any) -> None:
     await ask(EnqueueParams(held, retry=2))
-    async with working(app, sweep_interval=60), asyncio.timeout(20):
+    async with working(app, sweep_interval=60), asyncio.timeout(60):
         await running(1)
         plant("duties", "w.state = 'alive'", "w.state = 'asleep'")
         plant("lost", "where w.state is", "where true or w.state is")

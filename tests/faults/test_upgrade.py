@@ -111,7 +111,7 @@ class Code:
         self._folder = folder
         self._environment = os.environ | {
             "PYTHONPATH": str(tree), "PGWERK_DSN": dsn, "PGWERK_SCHEMA": schema,
-            "PGWERK_HEARTBEAT_INTERVAL": "0.5", "PGWERK_SWEEP_INTERVAL": "0.5", "PGWERK_POLL_INTERVAL": "0.5",
+            "PGWERK_HEARTBEAT_INTERVAL": "1.5", "PGWERK_SWEEP_INTERVAL": "0.5", "PGWERK_POLL_INTERVAL": "0.5",
         }  # fmt: skip
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
