@@ -15,7 +15,7 @@ from pgwerk import EnqueueParams, Werk
 from pgwerk.params import specify
 from pgwerk.serializers import JSONSerializer
 from pgwerk.store.enqueue import EnqueueStore
-from pgwerk.wire import as_text
+from pgwerk.values import as_text
 
 TASKS = 50
 KEPT = 10  # connections of the raw tasks: more only wait for each other

@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 
 from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
 from pgwerk.events import one_line
-from pgwerk.wire import READING, Call, Disconnected, Row, Session, as_text, lost
+from pgwerk.values import READING, as_text
+from pgwerk.wire import Call, Disconnected, Row, Session, lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -11,26 +11,24 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
 from psycopg import pq, waiting
-from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.types.datetime import TimestamptzBinaryLoader
-from psycopg.types.string import StrDumperUnknown
 
 from pgwerk.errors import ServerUnreachable
 from pgwerk.sql import Statement, statements
+from pgwerk.values import PATIENT, READING, as_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import TypeAlias
 
     from psycopg import AsyncConnection
-    from psycopg.abc import Buffer, PQGen
+    from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
     Steps: TypeAlias = PQGen["T"]
@@ -62,51 +60,6 @@ class Call(Generic[T]):
     values: Sequence[object]
     read: Callable[[list[Any]], T]
     make: Callable[[Sequence[Any]], Any] | None = None
-
-
-class _RawJson(Loader):
-    """JSON stays text: what it means is the app's serializer's business."""
-
-    format = _BINARY
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)[1:]  # without the version of the format
-
-
-class _Reading:
-    """How values travel, whatever the program has registered with psycopg for itself: times are in UTC."""
-
-    adapters = AdaptersMap(psycopg.adapters)
-    adapters.register_loader("jsonb", _RawJson)
-    adapters.register_dumper(str, StrDumperUnknown)  # the statement says what a text is
-    connection = None
-
-
-READING = _Reading()
-
-
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
-
-class _AnyMoment(TimestamptzBinaryLoader):
-    """A time that Python has no word for, infinity and the years before 1 and after 9999, is the nearest that it has:
-    one that somebody wrote by hand must not keep a worker from the rows beside it.
-    """
-
-    def load(self, data: Buffer) -> datetime:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return _FIRST if bytes(data)[0] & 0x80 else _LAST  # its sign
-
-
-class _Patient:
-    adapters = AdaptersMap(READING.adapters)
-    adapters.register_loader("timestamptz", _AnyMoment)
-    connection = None
-
-
-_PATIENT = _Patient()
 
 
 def is_refusal(error: psycopg.Error) -> bool:
@@ -300,7 +253,7 @@ class Session:
         try:
             rows = self._transformer.load_rows(0, result.ntuples, make)
         except psycopg.DataError:
-            patient = Transformer(_PATIENT)
+            patient = Transformer(PATIENT)
             patient.set_pgresult(result)
             rows = patient.load_rows(0, result.ntuples, make)
         self._transformer.set_pgresult(None)  # it may be large, and the next one far
@@ -339,27 +292,6 @@ def _nothing(_: list[Row]) -> None:
 def _by_name(result: PGresult) -> Callable[[Sequence[Any]], Row]:
     names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
     return lambda values: dict(zip(names, values, strict=True))
-
-
-def as_text(value: object) -> str | None:
-    wired = as_wire(value)
-    return None if wired is None else wired.decode()
-
-
-def as_wire(value: object) -> bytes | None:
-    match value:
-        case None | bytes():
-            return value
-        case bool():
-            return b"true" if value else b"false"
-        case str():  # an enum's own words are its name
-            return value.encode()
-        case int():
-            return b"%d" % value
-        case list():
-            return b"{%s}" % b",".join(b"%d" % number for number in value)
-        case _:
-            return str(value).encode()
 
 
 def _flush(pgconn: PGconn, deadline: float) -> Steps[None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from pgwerk.sql import statements
-from pgwerk.wire import as_text
+from pgwerk.values import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
