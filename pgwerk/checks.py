@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from pgwerk.config import LONGEST_SECONDS, MOST
@@ -43,6 +44,12 @@ def flag(option: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidType(f"{option} must be True or False, got {brief(value)}")
     return value
+
+
+def choice(option: str, choices: type[StrEnum], value: object) -> str:
+    if not isinstance(value, str) or value not in tuple(choices):
+        raise InvalidOption(f"{option} must be one of {', '.join(choices)}, got {brief(value)}")
+    return str(value)
 
 
 def whole(option: str, value: object, words: str = "an int") -> int:

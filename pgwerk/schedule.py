@@ -15,7 +15,7 @@ import orjson
 
 from pgwerk import checks
 from pgwerk.cron import Cron, Every, ticks, zone_of
-from pgwerk.errors import InvalidOption, InvalidType, brief
+from pgwerk.errors import InvalidOption, brief
 from pgwerk.handlers import Handler, handler_of
 from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, Repeat, Retry, specify
 
@@ -104,10 +104,10 @@ def specify_schedule(params: ScheduleParams, serializer: Serializer, allowed: Al
         "cron": params.cron,
         "interval_secs": interval,
         "tz": zone_of(params.tz).key,
-        "missed": _choice("missed", Missed, params.missed),
-        "overlap": _choice("overlap", Overlap, params.overlap),
+        "missed": checks.choice("missed", Missed, params.missed),
+        "overlap": checks.choice("overlap", Overlap, params.overlap),
         "jitter_secs": checks.seconds("jitter", params.jitter),
-        "is_paused": params.paused,
+        "is_paused": checks.flag("paused", params.paused),
     }
 
 
@@ -130,12 +130,10 @@ def _check(params: ScheduleParams) -> None:
             raise InvalidOption(
                 f"each job of a schedule has its own {option}, got {brief(value)} for all; leave it out"
             )
-    if _choice("overlap", Overlap, params.overlap) == Overlap.Queue and params.group is not None:
+    if checks.choice("overlap", Overlap, params.overlap) == Overlap.Queue and params.group is not None:
         raise InvalidOption(
             f"overlap=queue makes the schedule's jobs a group of their own, got the group {brief(params.group)}"
         )
-    if not isinstance(params.paused, bool):
-        raise InvalidType(f"paused must be True or False, got {brief(params.paused)}")
 
 
 def _name(name: object) -> str:
@@ -143,12 +141,6 @@ def _name(name: object) -> str:
     if len(text) > LONGEST_NAME:
         raise InvalidOption(f"a schedule's name must have 1 to {LONGEST_NAME} characters, got {len(text)}")
     return text
-
-
-def _choice(option: str, choices: type[StrEnum], value: object) -> str:
-    if not isinstance(value, str) or value not in tuple(choices):
-        raise InvalidOption(f"{option} must be one of {', '.join(choices)}, got {brief(value)}")
-    return str(value)
 
 
 def _in_json(params: ScheduleParams, meta: object) -> bytes:

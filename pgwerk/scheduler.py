@@ -50,13 +50,10 @@ class Scheduler:
     def __init__(
         self, app: Werk, *, name: str = "scheduler", on_unregistered: Unregistered | str = Unregistered.Keep
     ) -> None:
-        if checks.text("on_unregistered", on_unregistered) not in tuple(Unregistered):
-            raise InvalidOption(
-                f"on_unregistered must be one of {', '.join(Unregistered)}, got {brief(on_unregistered)}"
-            )
+        chosen = checks.choice("on_unregistered", Unregistered, checks.text("on_unregistered", on_unregistered))
         self.app = app
         self.name = checks.name("a scheduler's name", name)
-        self.on_unregistered = Unregistered(on_unregistered)
+        self.on_unregistered = Unregistered(chosen)
         self._registered: list[ScheduleParams] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None

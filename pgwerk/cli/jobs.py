@@ -8,6 +8,7 @@ import click
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say_json, show, show_fields
 from pgwerk.cli.target import on_app
+from pgwerk.control import MOST_LISTED
 
 if TYPE_CHECKING:
     from pgwerk.app import Werk
@@ -47,7 +48,7 @@ async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, **opt
 
 @click.command()
 @filter_options()
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=20, show_default=True)
 @click.option("--before", type=click.IntRange(min=1), metavar="ID", help="the page behind this job")
 @as_json
 @on_app

@@ -6,6 +6,7 @@ import click
 
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.target import on_app
+from pgwerk.control import MOST_LISTED, PENDING
 from pgwerk.errors import InvalidOption
 from pgwerk.job import JobStatus
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     One = Callable[[int], Awaitable[bool]]
     Many = Callable[..., Awaitable[int]]
 
-MOST_COUNTED = 10_000
-PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
-FINAL = (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
+FINAL = tuple(status for status in JobStatus if status.is_final)
 
 ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
 yes = click.option("-y", "--yes", is_flag=True, help="do not ask")
@@ -93,7 +92,7 @@ async def _steer(
         return
     found = await _counted(app, states, filters)
     if found and not yes:
-        number = f"{found}" if found < MOST_COUNTED else f"{MOST_COUNTED} or more"
+        number = f"{found}" if found < MOST_LISTED else f"{MOST_LISTED} or more"
         click.confirm(f"{what} {number} jobs?", abort=True)
     click.echo(f"{what}: {await many(**filters) if found else 0} jobs")
 
@@ -108,4 +107,4 @@ async def _counted(app: Werk, states: Iterable[JobStatus], filters: Filters) -> 
     asked = filters.get("status")
     chosen = [state for state in states if asked in (None, state)]
     wanted: list[Filters] = [{**filters, "status": state} for state in chosen]
-    return sum([len(await app.list_jobs(limit=MOST_COUNTED, **each)) for each in wanted])
+    return sum([len(await app.list_jobs(limit=MOST_LISTED, **each)) for each in wanted])

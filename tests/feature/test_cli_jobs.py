@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def shell(own_dsn: str, tmp_path: Path) -> Shell:
-    return Shell(tmp_path, own_dsn)
-
-
 def run(shell: Shell) -> None:
     """Every job that can run now."""
     said_by_worker = shell.run("worker", "tests.workplace:app", "--burst")

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def shell(own_dsn: str, tmp_path: Path) -> Shell:
-    return Shell(tmp_path, own_dsn)
-
-
 def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
     assert shell.says("schedules", "list") == "there are no schedules\n"
     made = shell.says("schedules", "create", "m.f", '{"a": 1}', "--cron", "@daily", "--tz", "Asia/Tokyo", "--name", "s")

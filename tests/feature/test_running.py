@@ -16,7 +16,7 @@ from pgwerk.worker.services import listener
 from tests import handlers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
 RELEASE = threading.Event()
 STARTED: asyncio.Event
@@ -36,14 +36,6 @@ async def worker(app: Werk, **options: Any) -> AsyncIterator[AsyncWorker]:
     finally:
         running.stop()
         await task
-
-
-@pytest.fixture
-def heard() -> Iterator[list[events.Event]]:
-    found: list[events.Event] = []
-    unsubscribe = events.subscribe(found.append)
-    yield found
-    unsubscribe()
 
 
 async def until(fact: Callable[[], Any], what: str) -> Any:

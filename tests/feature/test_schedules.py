@@ -29,7 +29,7 @@ from tests import handlers
 from tests.feature.test_what_follows import drain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     Clock = Callable[[str], datetime]
     Ticks = Callable[[], list[str]]
@@ -63,14 +63,6 @@ async def scheduler(app: Werk, clock: Clock) -> Any:
     scheduler = Scheduler(app)
     yield scheduler
     scheduler.close()
-
-
-@pytest.fixture
-def heard() -> Iterator[list[events.Event]]:
-    found: list[events.Event] = []
-    unsubscribe = events.subscribe(found.append)
-    yield found
-    unsubscribe()
 
 
 async def test_a_tick_is_a_job_that_says_which(app: Werk, clock: Clock, scheduler: Scheduler) -> None:

@@ -32,14 +32,6 @@ THREAD_GATE: threading.Event
 
 
 @pytest.fixture
-def heard() -> Iterator[list[events.Event]]:
-    found: list[events.Event] = []
-    unsubscribe = events.subscribe(found.append)
-    yield found
-    unsubscribe()
-
-
-@pytest.fixture
 def gate() -> asyncio.Event:
     global GATE
     GATE = asyncio.Event()
