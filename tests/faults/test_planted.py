@@ -178,6 +178,8 @@ async def test_a_result_of_a_lost_attempt_is_found(
     await ask(EnqueueParams(held, retry=2))
     async with working(app, heartbeat_interval=60), asyncio.timeout(60):
         await running(1)
+        while query("select beat from worker") == [(0,)]:  # the next one, which would tell it, is a minute away
+            await asyncio.sleep(0.01)
         query("update worker set state = 'dead', ended_at = now()")
         log.fault("declared dead", os.getpid())
         await app.sweep()
