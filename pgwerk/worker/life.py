@@ -155,6 +155,8 @@ class Life:
         if orphans := await session.run(self._exchange.orphans_of(self._attempts.known())):
             back = [Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans]
             await session.transact(*EndingStore(self._database.schema).end(back))
+        if counts := self._exchange.count_ended():
+            await session.transact(*counts)
 
     def _is_over(self) -> bool:
         if self.is_lost or (self._is_away and self._worker.is_cut_short):
@@ -205,7 +207,7 @@ class Life:
                 self._attempts.hand_back()
 
     def _has_business(self) -> bool:
-        if self._attempts.has_outcomes or self._orphans_in == 0:
+        if self._attempts.has_outcomes or self._exchange.tally.is_due or self._orphans_in == 0:
             return True
         return self._room > 0 and self._is_time_to_claim()
 
@@ -223,7 +225,7 @@ class Life:
 
     def _rest_seconds(self) -> float | None:
         """None: only a change can end the rest."""
-        moments = [self._attempts.patience, self._orphans_in]
+        moments = [self._attempts.patience, self._orphans_in, self._exchange.tally.due_in]
         if self._room:
             moments += [self._cadence.poll_in, self._exchange.due_in]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -262,6 +264,7 @@ class Life:
         pending = {outcome.claim for outcome in turn.unsettled} | {outcome.claim for outcome, _ in turn.refused}
         for outcome in outcomes:
             if outcome.job_id in turn.ended.found:
+                self._exchange.tally.count(outcome)
                 self._follow_up(outcome)
             elif outcome.worker_id is not None and outcome.claim not in pending | self._resent:
                 events.emit(events.ClaimLost(outcome.job_id))
