@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import IO, Any
 
 import click
+import psycopg
 
 from pgwerk.cli.demo import demo
 from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
+from pgwerk.cli.queues import info, queues, slowest, stats, throughput
 from pgwerk.cli.schedules import schedules
 from pgwerk.cli.steering import abort, cancel, delete, purge, retry
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
+from pgwerk.events import one_line
 
 INTERRUPTED = 130  # as shells have it
 
@@ -30,6 +33,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except WerkError as error:
             raise _Failure(str(error)) from error
+        except psycopg.Error as error:
+            raise _Failure(f"the server said no: {one_line(error)}") from error
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
 
@@ -42,6 +47,7 @@ def commands() -> None:
 
 for command in (
     worker,
+    info,
     enqueue,
     jobs,
     job,
@@ -51,6 +57,10 @@ for command in (
     abort,
     delete,
     purge,
+    queues,
+    stats,
+    slowest,
+    throughput,
     schedules,
     migrate,
     demo,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
 
 
@@ -38,6 +40,18 @@ def arguments_of(text: str) -> dict[str, Any]:
             raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
 
 
+def seconds(number: float) -> str:
+    """As people say it, to three digits."""
+    if number < 1:
+        return f"{number * 1000:.3g} ms"
+    unit, size = next((unit, size) for unit, size in _UNITS if number >= size)
+    return f"{number / size:.3g} {unit}"
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def show_fields(row: Mapping[str, Any]) -> None:
     """One thing, a line a field."""
     width = max(map(len, row))
@@ -51,7 +65,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None
         say_json(rows)
     elif not rows:
         click.echo(none)
-    elif sys.stdout.isatty():
+    elif is_terminal():
         _show_table(rows)
     else:
         _show_lines(rows)

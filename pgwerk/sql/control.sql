@@ -11,8 +11,9 @@ where j.status is not null;
 -- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the
 -- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
 --
--- Jobs of a state are looked for where they stand, in the order of their ids: a few failed ones beside a million others
--- are found at once. Ready entries stand in another order: of each lane the last `page` are enough where nothing else is
+-- Jobs of a state are looked for where they stand, so that a few failed ones beside a million others are found at once.
+-- Just one branch of the candidates has rows, in its own order, and is read no further than needed (a sort of them all
+-- would read everything). Ready entries stand in another order: of each lane the last `page` are enough where nothing else is
 -- asked of them (`is_filtered`), all are sorted where they are few, and else every job is looked at.
 with recursive lane as (
     (
@@ -32,42 +33,71 @@ how as materialized (
     select :is_filtered::boolean and exists (select from pgwerk.ready offset 10000) as walks
 ),
 candidate as (
-    select id from pgwerk.job
-    where id < :before::bigint and (:status::text is null or (:status::text = 'queued' and (select walks from how)))
-    union all
-    select job_id from pgwerk.finished where job_id < :before::bigint and :status::text = 'complete' and status = 'complete'
-    union all
-    select job_id from pgwerk.finished
-    where job_id < :before::bigint and :status::text = 'failed' and status = 'failed' and status <> 'complete'
-    union all
-    select job_id from pgwerk.finished
-    where job_id < :before::bigint and :status::text = 'aborted' and status = 'aborted' and status <> 'complete'
-    union all
-    select job_id from pgwerk.active where job_id < :before::bigint and :status::text in ('active', 'aborting')
-    union all
-    select job_id from pgwerk.scheduled where job_id < :before::bigint and :status::text = 'scheduled'
-    union all
-    select job_id from pgwerk.waiting where job_id < :before::bigint and :status::text = 'waiting'
-    union all
-    select job_id from pgwerk.blocked where job_id < :before::bigint and :status::text = 'queued'
+    (
+        select id from pgwerk.job
+        where id < :before::bigint
+            and (:status::text is null or (:status::text = 'queued' and (select walks from how)))
+        order by id desc
+    )
     union all
     (
-        select r.job_id
-        from lane cross join lateral (
-            select job_id from pgwerk.ready
-            where ready.queue = lane.queue and ready.priority = lane.priority
-                and ready.seq >= 0 and ready.seq < :before::bigint and ready.seq = ready.job_id
-            order by ready.seq desc
-            limit case when not :is_filtered::boolean then :page::bigint end
-        ) r
-        where not (select walks from how)
-        union all
-        select job_id from pgwerk.ready
-        where job_id < :before::bigint and seq <> job_id and :status::text = 'queued' and not (select walks from how)
+        select job_id from pgwerk.finished
+        where :status::text = 'complete' and job_id < :before::bigint and status = 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.finished
+        where :status::text = 'failed' and job_id < :before::bigint and status = 'failed' and status <> 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.finished
+        where :status::text = 'aborted' and job_id < :before::bigint and status = 'aborted' and status <> 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.active
+        where :status::text in ('active', 'aborting') and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.scheduled
+        where :status::text = 'scheduled' and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.waiting
+        where :status::text = 'waiting' and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id
+        from (
+            select job_id from pgwerk.blocked where job_id < :before::bigint
+            union all
+            select job_id from pgwerk.ready where job_id < :before::bigint and seq <> job_id
+            union all
+            select r.job_id
+            from lane cross join lateral (
+                select job_id from pgwerk.ready
+                where ready.queue = lane.queue and ready.priority = lane.priority
+                    and ready.seq >= 0 and ready.seq < :before::bigint and ready.seq = ready.job_id
+                order by ready.seq desc
+                limit case when not :is_filtered::boolean then :page::bigint end
+            ) r
+        ) standing
+        where :status::text = 'queued' and not (select walks from how)
+        order by job_id desc
     )
 )
 select j.*
-from (select id from candidate order by id desc) c
+from candidate c
 cross join lateral (
     select id from pgwerk.job
     where job.id = c.id
@@ -93,7 +123,6 @@ where j.status is not null
         or strpos(lower(j.key), lower(:text::text)) > 0
         or strpos(lower(j.payload::text), lower(:text::text)) > 0
         or strpos(lower(j.error), lower(:text::text)) > 0)
-order by c.id desc
 limit :limit::bigint offset :offset::bigint;
 
 -- name: executions

@@ -209,7 +209,8 @@ PAGES = {
     **dict.fromkeys(("doomed", "outdated", "outlived", "stranded", "aborting"), 6_000),
     "watch": 20_000,
     "get_jobs": 4_000,  # 40 jobs, each looked for in eight tables
-    **dict.fromkeys(("promote", "lost", "expired", "add_up"), 15_000),  # batches of 500
+    **dict.fromkeys(("promote", "lost", "expired"), 15_000),  # batches of 500
+    "add_up": 30_000,  # 1,000 rows, each found, locked, deleted
 }
 """At most; about twice of what was seen. A walk over one full table or index costs more."""
 
