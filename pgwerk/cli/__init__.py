@@ -13,6 +13,7 @@ from pgwerk.cli.migrate import migrate
 from pgwerk.cli.queues import info, queues, slowest, stats, throughput
 from pgwerk.cli.schedules import schedules
 from pgwerk.cli.steering import abort, cancel, delete, purge, retry
+from pgwerk.cli.top import top
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 from pgwerk.events import one_line
@@ -48,6 +49,7 @@ def commands() -> None:
 for command in (
     worker,
     info,
+    top,
     enqueue,
     jobs,
     job,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+NARROW = 100  # columns of a terminal up to which tables stand close
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
@@ -56,7 +57,7 @@ def show_fields(row: Mapping[str, Any]) -> None:
     """One thing, a line a field."""
     width = max(map(len, row))
     for name, value in row.items():
-        click.echo(f"{name:<{width}}  {_words(value)}")
+        click.echo(f"{name:<{width}}  {words(value)}")
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None:
@@ -72,19 +73,27 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None
 
 
 def _show_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = _rich("table").Table(*rows[0], box=_rich("box").SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    console = _rich("console").Console(highlight=False, markup=False)
+    padding = (0, 1 if console.width > NARROW else 0)
+    box = _rich("box").SIMPLE_HEAD
+    table = _rich("table").Table(*rows[0], box=box, header_style="bold", pad_edge=False, padding=padding)
     for row in rows:
-        table.add_row(*map(_words, row.values()))
-    _rich("console").Console(highlight=False, markup=False).print(table)
+        table.add_row(*map(_short, row.values()))
+    console.print(table)
 
 
 def _show_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Columns by tabs, so that `cut` finds them."""
     for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
-        click.echo("\t".join(" ".join(_words(value).split()) for value in row.values()))
+        click.echo("\t".join(" ".join(words(value).split()) for value in row.values()))
 
 
-def _words(value: object) -> str:
+def _short(value: object) -> str:
+    """A time is that of the reader's clock."""
+    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else words(value)
+
+
+def words(value: object) -> str:
     match value:
         case None:
             return "-"

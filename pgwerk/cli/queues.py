@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pgwerk.app import Werk
     from pgwerk.overview import FunctionStats, QueueInfo, Throughput
 
-BAR = 40  # characters of the longest bar
+BAR = 20  # characters of the longest bar
 
 minutes = click.option(
     "--minutes", type=click.IntRange(1, LONGEST_SPAN), default=60, show_default=True, help="so many, up to now"
@@ -36,7 +36,7 @@ async def info(app: Werk, *, as_json: bool) -> None:
     What stands in each, since when the oldest waits, how fast jobs end, and when none would be left at that pace.
     """
     found = await app.list_queues()
-    rows = [asdict(each) | {"drained_in": each.drained_in} if as_json else _line(each) for each in found]
+    rows = [asdict(each) | {"drained_in": each.drained_in} if as_json else queue_row(each) for each in found]
     show(rows, as_json=as_json, none="there are no queues: nothing was ever enqueued here, and no worker runs")
 
 
@@ -98,20 +98,19 @@ async def slowest(app: Werk, minutes: int, queue: str | None, limit: int, *, as_
     show(rows, as_json=as_json, none="nothing has ended in that time")
 
 
-def _line(queue: QueueInfo) -> dict[str, Any]:
+QUEUE_COLUMNS = (
+    "queue", "queued", "oldest", "active", "scheduled", "waiting", "ended/s", "drained", "workers", "paused",
+)  # fmt: skip
+
+
+def queue_row(queue: QueueInfo) -> dict[str, Any]:
     oldest = queue.oldest_queued_at
-    return {
-        "queue": queue.queue,
-        "queued": _counted(queue.queued),
-        "oldest": seconds((datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
-        "active": queue.active,
-        "scheduled": _counted(queue.scheduled),
-        "waiting": _counted(queue.waiting),
-        "ended/s": f"{queue.rate:.3g}",
-        "drained in": _drained(queue),
-        "workers": queue.workers,
-        "paused": queue.paused_at,
-    }
+    waited = seconds((datetime.now(UTC) - oldest).total_seconds()) if oldest else None
+    values = (
+        queue.queue, _counted(queue.queued), waited, queue.active, _counted(queue.scheduled), _counted(queue.waiting),
+        f"{queue.rate:.3g}", _drained(queue), queue.workers, queue.paused_at,
+    )  # fmt: skip
+    return dict(zip(QUEUE_COLUMNS, values, strict=True))
 
 
 def _counted(number: int) -> str:
@@ -127,7 +126,7 @@ def _drained(queue: QueueInfo) -> str | None:
 def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
     ended = [each.complete + each.failed + each.aborted for each in found]
     most = max(ended, default=0) or 1
-    rows = [asdict(each) | {"minute": each.minute.astimezone()} for each in found]
+    rows = [asdict(each) | {"minute": f"{each.minute.astimezone():%Y-%m-%d %H:%M}"} for each in found]
     if is_terminal():
         rows = [row | {"": "█" * round(BAR * count / most)} for row, count in zip(rows, ended, strict=True)]
     return rows

@@ -29,7 +29,7 @@ def test_the_queues_at_a_glance(shell: Shell) -> None:
     assert shell.says("info") == "there are no queues: nothing was ever enqueued here, and no worker runs\n"
     shell.says("enqueue", "tests.handlers.noop", "--queue", "mail")
     (line,) = columns(shell.says("info"))
-    assert (line["queue"], line["queued"], line["workers"], line["drained in"], line["paused"]) == (
+    assert (line["queue"], line["queued"], line["workers"], line["drained"], line["paused"]) == (
         "mail", "1", "0", "-", "-"
     )  # fmt: skip
     (queue,) = json.loads(shell.says("info", "--json"))
