@@ -10,6 +10,7 @@ from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
 from pgwerk.cli.settings import configure, setting_options
 from pgwerk.logs import configure_logging
 from pgwerk.scheduler import scheduler_of
+from pgwerk.worker.health import Health
 from pgwerk.worker.supervisor import Supervisor
 from pgwerk.worker.worker import worker_of
 
@@ -42,7 +43,9 @@ def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: A
     if config.processes == 1 and config.max_jobs is None and config.max_memory is None:
         run()
         return
-    supervisor = Supervisor(run, config.processes, patience=config.shutdown_timeout, may_end=burst)
+    supervisor = Supervisor(
+        run, config.processes, patience=config.shutdown_timeout, may_end=burst, health=Health.of(runner)
+    )
     status = supervisor.run()
     ignore_signals()
     raise SystemExit(status)
