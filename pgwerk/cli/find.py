@@ -44,5 +44,7 @@ def _import(module: str, path: str) -> ModuleType:
 
 
 def _place(error: Exception) -> str:
+    if isinstance(error, SyntaxError) and error.filename:  # it was raised by Python, over the user's line
+        return f" at {error.filename}:{error.lineno}"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")]
     return f" at {frames[-1].filename}:{frames[-1].lineno}"

@@ -28,7 +28,7 @@ from pgwerk.worker.health import Board
 from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from pgwerk.worker.health import Health, State, Tell
@@ -56,12 +56,12 @@ class _Place:
 
 class Supervisor:
     """`work` is what a child does. It `may_end` by itself (a burst), or only when it was told to. With `health`, probes
-    are answered for all children, by what `work` tells.
+    are answered for all children, by what `work` tells. The end of the pipe `lifeline` is a SIGTERM.
     """
 
     def __init__(
         self, work: Callable[[Tell | None], None], processes: int, *, patience: float, may_end: bool = False,
-        health: Health | None = None,
+        health: Health | None = None, lifeline: int | None = None,
     ) -> None:  # fmt: skip
         if processes < 1:
             raise InvalidOption(f"processes must be at least 1, got {brief(processes)}")
@@ -69,6 +69,7 @@ class Supervisor:
         self._places = [_Place() for _ in range(processes)]
         self._at_work = mmap.mmap(-1, processes)  # a byte for each child, shared with it: it has begun to take jobs
         self._health, self._board = health, Board(processes)
+        self._above = lifeline
         self._is_stopping = False
 
     def run(self) -> int:
@@ -102,13 +103,18 @@ class Supervisor:
 
     def _wait(self) -> bytes:
         """For signals; probes are answered in passing."""
-        responder = self._responder
+        responder, above = self._responder, self._above
         pauses = [self._pause(), responder.due_in if responder else None]
         seconds = min((pause for pause in pauses if pause is not None), default=None)
-        heard = self._signals.wait(seconds, [responder.fileno()] if responder else [])
+        sources = [self._signals, responder, above]
+        ready, _, _ = select.select([source for source in sources if source is not None], [], [], seconds)
         if responder:
             responder.serve()
-        return heard
+        if above is not None and above in ready:
+            self._above = None
+            logger.error("the parent of process %d is gone; it stops", os.getpid())
+            return bytes([signal.SIGTERM])
+        return self._signals.read() if self._signals in ready else b""
 
     def _pause(self) -> float | None:
         """Seconds until a child is due; None: until something happens."""
@@ -220,10 +226,11 @@ class _Signals:
         os.close(self._reader)
         os.close(self._writer)
 
-    def wait(self, seconds: float | None, others: Sequence[int]) -> bytes:
-        """Or until there is something to read for others."""
-        ready, _, _ = select.select([self._reader, *others], [], [], seconds)
-        return os.read(self._reader, 4096) if self._reader in ready else b""
+    def fileno(self) -> int:
+        return self._reader
+
+    def read(self) -> bytes:
+        return os.read(self._reader, 4096)
 
 
 def _note(*_: object) -> None:
