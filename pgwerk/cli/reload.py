@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgwerk.cli.find import parts_of
 from pgwerk.errors import MissingExtra
 from pgwerk.signals import stop_signals
 
@@ -106,8 +107,8 @@ async def _next(changes: AsyncGenerator[set[tuple[int, str]], None]) -> set[str]
 
 def _folders(app: str) -> list[Path]:
     """The current one, and that of the app's package or module where it is elsewhere."""
-    here, name = Path.cwd(), app.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(name) if name else None
+    here, (module, _) = Path.cwd(), parts_of(app)
+    spec = importlib.util.find_spec(module.partition(".")[0])
     places = (spec.submodule_search_locations or [str(Path(spec.origin or "").parent)]) if spec else []
     return [here, *(place for place in map(Path, places) if place.is_dir() and not place.is_relative_to(here))]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Tell = Callable[["State | None"], None]
 
-TELLING = 0.5  # seconds between two times that a child tells its parent how it is
+TELLING = 0.5  # seconds between two times that a child tells its parent how it is, or a beat where that is less
 
 _STATE = struct.Struct("dqq?d")
 
@@ -129,9 +129,10 @@ async def answering(worker: Worker, tell: Tell | None) -> AsyncIterator[None]:
 
 
 async def _telling(worker: Worker, tell: Tell) -> None:
+    interval = min(TELLING, worker.config.heartbeat_interval)
     while True:
         tell(worker.state())
-        await asyncio.sleep(TELLING)
+        await asyncio.sleep(interval)
 
 
 async def _serving(responder: Responder) -> None:

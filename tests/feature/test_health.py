@@ -23,7 +23,7 @@ from tests.proxy import Proxy
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUICK = ("--heartbeat-interval", "0.1")  # not ready after half a second without the database
+QUICK = ("--heartbeat-interval", "0.3")  # not ready after a second and a half without the database
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_ready_is_who_hears_from_the_database(
             proxy.cut()
             await asyncio.to_thread(until, lambda: "has not heard from the database for" in why(port))
             assert (await asyncio.to_thread(ask, port))[0] == 503
-            assert (await asyncio.to_thread(ask, port, "/live"))[0] == 200
+            await asyncio.to_thread(until, lambda: ask(port, "/live")[0] == 200)
             await proxy.accept()
             await asyncio.to_thread(until, lambda: is_ready(port))
             worker.send(signal.SIGTERM)
@@ -122,23 +122,28 @@ async def test_silence_on_the_conversation_alone_is_no_readiness(
     await running
 
 
-def test_a_parent_answers_for_all_its_children(project: Project, app: Werk, port: int) -> None:
-    arguments = ("worker", "tasks:app", "--processes", "2", "--health-port", str(port), "--shutdown-timeout", "3600")
-    with project.start(*arguments) as worker:
-        first, second = children(worker)
-        until(lambda: is_ready(port))
-        assert len({each["id"] for each in ask(port)[1]["workers"]}) == 2
-        os.kill(first, signal.SIGKILL)
-        until(lambda: why(port) == "a worker has not begun, or has ended")
-        assert ask(port, "/live")[0] == 200
-        *_, third = children(worker, 3)
-        until(lambda: is_ready(port))
-        os.kill(second, signal.SIGSTOP)
-        worker.send(signal.SIGTERM)
-        until(lambda: ask(port)[0] == 503)
-        os.kill(second, signal.SIGCONT)
-        assert worker.status() == 0
-        assert not any(map(runs, (first, second, third)))
+async def test_a_parent_answers_for_all_its_children(project: Project, app: Werk, port: int, dsn: str) -> None:
+    arguments = ("worker", "tasks:app", "--processes", "2", "--health-port", str(port))
+    async with Proxy(dsn) as proxy:
+        with project.start(*arguments, "--dsn", proxy.dsn) as worker:
+            first, second = await asyncio.to_thread(children, worker)
+            await asyncio.to_thread(until, lambda: is_ready(port))
+            _, body = await asyncio.to_thread(ask, port)
+            assert {each["id"] for each in body["workers"]} == {each.id for each in await app.list_workers()}
+            await proxy.refuse()
+            os.kill(first, signal.SIGKILL)
+            await asyncio.to_thread(worker.wait_for, "ended with exit status 1; another one takes its place")
+            assert (await asyncio.to_thread(why, port)) == "a worker has not begun, or has ended"
+            assert (await asyncio.to_thread(ask, port, "/live"))[0] == 200
+            await proxy.accept()
+            *_, third = await asyncio.to_thread(children, worker, 3)
+            await asyncio.to_thread(until, lambda: is_ready(port))
+            os.kill(second, signal.SIGSTOP)
+            worker.send(signal.SIGTERM)
+            await asyncio.to_thread(until, lambda: ask(port)[0] == 503)
+            os.kill(second, signal.SIGCONT)
+            assert await asyncio.to_thread(worker.status) == 0
+            assert not any(map(runs, (first, second, third)))
 
 
 def test_a_child_that_is_blocked_is_no_life(project: Project, app: Werk, port: int) -> None:

@@ -189,3 +189,10 @@ def test_without_the_library_the_way_to_it_is_said(project: Project) -> None:
     assert (done.returncode, done.stderr) == (
         1, 'error: --reload needs a library that is not here; pip install "pgwerk[reload]"\n'
     )  # fmt: skip
+
+
+def test_what_no_edit_can_mend_is_refused_at_once(project: Project) -> None:
+    done = project.run("worker", "tasks", "--reload")
+    assert (done.returncode, done.stderr) == (
+        1, "error: an app is named module:attribute, like tasks:app, got 'tasks'\n"
+    )  # fmt: skip
