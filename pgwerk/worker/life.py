@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import socket
@@ -50,6 +51,7 @@ class Life:
         self.is_lost = False
         self._is_away = False
         self._has_failed = False
+        self._asked_at = math.inf  # when the question was asked that is not answered yet
         self._worker, self._database = worker, worker.app.database
         self._executor = executor
         self._pulse = asyncio.Event()
@@ -69,6 +71,10 @@ class Life:
         lanes = Lanes(worker.weights or worker.queues, DequeueStrategy(worker.config.dequeue_strategy))
         self._exchange = Exchange(self._database, lanes, self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
+        self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
+        self._beat = Beat(
+            self._database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge
+        )
         await self._exchange.connect()
         self._say_started()
 
@@ -120,14 +126,17 @@ class Life:
     def running(self) -> int:
         return self._attempts.running
 
+    @property
+    def heard_at(self) -> float:
+        """When all was well with both conversations, by the monotonic clock."""
+        return min(self._beat.heard_at, self._asked_at)
+
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
         worker, database = self._worker, self._database
-        self._rounds = Rounds(Maintenance(database, worker.config), worker.config.sweep_interval)
         self._upkeep = Upkeep(database, self.id, self._attempts, lambda: self._abort_interval)
         self._listener = Listener(database, self.name, worker.queues, self._wake, self._hear, self._upkeep.tell)
-        beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge)
-        beat.start()
+        self._beat.start()
         tasks = [asyncio.create_task(self._rounds.run()), asyncio.create_task(self._upkeep.run())]
         if worker.config.listen and not worker.burst:
             tasks.append(asyncio.create_task(self._listener.run()))
@@ -137,7 +146,7 @@ class Life:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await beat.stop()
+            await self._beat.stop()
             self._exchange.close()
             self.close()
 
@@ -234,6 +243,7 @@ class Life:
         room = 0 if self._has_failed and self._attempts.has_outcomes else self._room  # results first
         announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
         outcomes: list[Outcome] = []
+        self._asked_at = time.monotonic()
         try:
             await self._find_orphans()
             outcomes = self._attempts.take_outcomes()
@@ -243,6 +253,7 @@ class Life:
             self._resent |= {outcome.claim for outcome in outcomes}
             await self._survive(error)
             return
+        self._asked_at = math.inf
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
         self._has_failed = turn.failed
@@ -292,7 +303,7 @@ class Life:
                 break
         else:
             return
-        self._is_away = False
+        self._is_away, self._asked_at = False, math.inf
         self._cadence.restart()
         self._orphan_checks = [time.monotonic() + seconds for seconds in ORPHAN_CHECKS]
         events.emit(events.OutageEnded(self.name, time.monotonic() - began))
