@@ -16,7 +16,7 @@ from pgwerk.db import run_on
 from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing, brief
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import is_plain, specify_all
+from pgwerk.params import is_plain, specify_all, specify_runs
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
@@ -108,7 +108,7 @@ class Inserter:
         return [self._store.enqueue(page, always_notify=always) for page in pages]
 
     def _specified(self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed) -> Call[Inserted]:
-        return self._store.enqueue(specify_all(params, serializer, allowed), always_notify=False)
+        return self._store.enqueue_runs(specify_runs(params, serializer, allowed), always_notify=False)
 
     def _batcher(self) -> Batcher:
         return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))

@@ -40,7 +40,7 @@ class ExecutionStatus(StrEnum):
     Aborted = "aborted"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Job:
     id: int
     function: str
