@@ -148,7 +148,7 @@ class Run(NamedTuple):
 
     columns: Mapping[str, Any]
     text: bytes
-    """The payloads as a JSON array."""
+    """The payloads as they are stored, with commas between them."""
 
     payloads: Sequence[dict[str, Any]]
     meta: dict[str, Any] | None
@@ -288,9 +288,9 @@ def _payload(payload: dict[str, Any], serializer: Serializer) -> bytes:
 
 
 def _payloads(payloads: Sequence[dict[str, Any]], serializer: Serializer) -> bytes:
-    """A JSON array of them, in one go where that is the same as one after the other."""
+    """In one go, where that is the same as one after the other."""
     text = plain_json(payloads) if type(serializer) is JSONSerializer else None
-    return text or b"[%s]" % b",".join([_payload(payload, serializer) for payload in payloads])
+    return text[1:-1] if text else b",".join([_payload(payload, serializer) for payload in payloads])
 
 
 def _check_argument(name: int | str, value: Any, serializer: Serializer) -> None:

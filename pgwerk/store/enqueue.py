@@ -37,21 +37,22 @@ class EnqueueStore(Catalogue):
         values = {"channel": self.channel, "always": always_notify}
         if any(not NEEDS_MORE.isdisjoint(spec.columns) for spec in specs):
             return self._call("enqueue", partial(_inserted, specs), specs=_listed(specs), **values)
-        if len(specs) == 1 and specs[0].columns.keys() <= self._said_plainly:
-            options = {**dict.fromkeys(self._said_plainly), **specs[0].columns}
-            read = partial(_inserted_now, _in_runs(specs))
-            return self._call("enqueue_one", read, **options, payload=specs[0].text, **values)
+        if len(specs) == 1 and specs[0].columns.keys() <= self._plainly.keys():
+            one = _run(specs)
+            options = {**self._plainly, **one.columns, "payload": one.text}
+            return self._call("enqueue_one", partial(_inserted_now, [one]), **options, **values)
         return self.enqueue_runs(_in_runs(specs), always_notify=always_notify)
 
     def enqueue_runs(self, runs: Sequence[Run], *, always_notify: bool) -> Call[Inserted]:
-        said = as_json([{"alike": run.columns, "payloads": Fragment(run.text)} for run in runs])
+        said = as_json([{"alike": run.columns, "payloads": Fragment(b"[%s]" % run.text)} for run in runs])
         read = partial(_inserted_now, runs)
         return self._call("enqueue_now", read, runs=said, channel=self.channel, always=always_notify)
 
     @cached_property
-    def _said_plainly(self) -> frozenset[str]:
-        """The columns that `enqueue_one` takes."""
-        return frozenset(self._statements["enqueue_one"].parameters) - {"payload", "channel", "always"}
+    def _plainly(self) -> dict[str, None]:
+        """The columns that `enqueue_one` takes, none of them said."""
+        parameters = self._statements["enqueue_one"].parameters
+        return dict.fromkeys(name for name in parameters if name not in {"payload", "channel", "always"})
 
 
 def _listed(specs: Sequence[Spec]) -> bytes:
@@ -59,12 +60,13 @@ def _listed(specs: Sequence[Spec]) -> bytes:
 
 
 def _in_runs(specs: Sequence[Spec]) -> list[Run]:
-    return [_run(columns, list(alike)) for columns, alike in groupby(specs, _columns)]
+    return [_run(list(alike)) for _, alike in groupby(specs, _columns)]
 
 
-def _run(columns: Mapping[str, Any], alike: Sequence[Spec]) -> Run:
-    text = b"[%s]" % b",".join([spec.text for spec in alike])
-    return Run(columns, text, [spec.payload for spec in alike], alike[0].meta)
+def _run(alike: Sequence[Spec]) -> Run:
+    first = alike[0]
+    text = b",".join([spec.text for spec in alike])
+    return Run(first.columns, text, [spec.payload for spec in alike], first.meta)
 
 
 def _inserted(specs: Sequence[Spec], rows: list[Row]) -> Inserted:
@@ -90,19 +92,22 @@ def _inserted_now(runs: Sequence[Run], rows: list[Row]) -> Inserted:
 
 
 def _alike(run: Run, ids: Sequence[int], enqueued_at: datetime) -> list[Job]:
-    """Made by position: by name, a `Job` takes half as long again."""
-    values: dict[str, Any] = _UNSAID | _said(run.columns) | {
-        "status": JobStatus.Queued, "attempts": 0, "meta": run.meta, "enqueued_at": enqueued_at,
-        "expires_at": _expiry(run.columns, enqueued_at),
+    """By position: by name, a `Job` takes half as long again."""
+    values = {
+        **_UNSAID, **_said(run.columns), "status": JobStatus.Queued, "attempts": 0, "meta": run.meta,
+        "enqueued_at": enqueued_at, "expires_at": _expiry(run.columns, enqueued_at),
     }  # fmt: skip
-    _, *said = values.values()
-    before, after = said[:_BEFORE_PAYLOAD], said[_BEFORE_PAYLOAD + 1 :]
-    return [Job(*[job_id, *before, payload, *after]) for job_id, payload in zip(ids, run.payloads, strict=True)]
+    jobs = []
+    for job_id, payload in zip(ids, run.payloads, strict=True):
+        values["id"], values["payload"] = job_id, payload
+        jobs.append(Job(*values.values()))
+    return jobs
 
 
 def _said(columns: Mapping[str, Any]) -> dict[str, Any]:
-    called = {name: columns[name]["function"] for name in _CALLED & columns.keys()}
-    return {name: columns[name] for name in _AS_SAID & columns.keys()} | called
+    return {
+        name: value["function"] if name in CALLBACKS else value for name, value in columns.items() if name in _AS_SAID
+    }
 
 
 def _expiry(columns: Mapping[str, Any], enqueued_at: datetime) -> datetime | None:
@@ -110,7 +115,5 @@ def _expiry(columns: Mapping[str, Any], enqueued_at: datetime) -> datetime | Non
 
 
 _columns = attrgetter("columns")
-_AS_SAID = {each.name for each in fields(Job)} - {"payload", "meta", *CALLBACKS}
-_CALLED = set(CALLBACKS)
+_AS_SAID = {each.name for each in fields(Job)} - {"meta"}
 _UNSAID: dict[str, Any] = {each.name: None if each.default is MISSING else each.default for each in fields(Job)}
-_BEFORE_PAYLOAD = [*_UNSAID].index("payload") - 1  # and behind the id
