@@ -65,13 +65,14 @@ class Inserter:
     async def insert_many(
         self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed = None
     ) -> list[Job | None]:
-        """In order, all or nothing. Several pages of plain jobs are looked at on the way: one that is refused takes
-        back the transaction of those before it.
+        """In order, all or nothing. Pages of plain jobs behind the first are looked at on the way: one that is refused
+        takes back the transaction of those before it.
         """
-        if len(params) <= PAGE or not all(map(is_plain, params)):
+        if len(params) <= 1 or not all(map(is_plain, params)):
             return await self.insert_all(specify_all(params, serializer, allowed))
         pages = [params[start : start + PAGE] for start in range(0, len(params), PAGE)]
-        return await self._write([partial(self._specified, page, serializer, allowed) for page in pages])
+        first, *others = [partial(self._specified, page, serializer, allowed) for page in pages]
+        return await self._write([first(), *others])
 
     async def close(self) -> None:
         batcher = self._batchers.pop(asyncio.get_running_loop(), None)
