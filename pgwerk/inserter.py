@@ -112,11 +112,7 @@ class Inserter:
         return self._store.enqueue_runs(specify_runs(params, serializer, allowed), always_notify=False)
 
     def _batcher(self) -> Batcher:
-        loop = asyncio.get_running_loop()
-        found = self._batchers.get(loop)
-        if found is None:
-            found = self._batchers[loop] = Batcher(self._database, self._store)
-        return found
+        return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))
 
     async def _check(self, connection: AsyncConnection[Any]) -> None:
         """The schema is asked for once a connection: a statement that fails would spoil the caller's transaction."""
