@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -189,11 +189,21 @@ def specify_runs(params: Sequence[EnqueueParams], serializer: Serializer, allowe
     """The same for plain jobs, with less for each of them."""
     payloads = [_arguments(each) for each in params]
     runs, end = [], 0
-    for columns, alike in groupby([_columns(each, None, allowed) for each in params]):
+    for columns, alike in groupby(list(_columns_in_turn(params, allowed))):
         start, end = end, end + sum(1 for _ in alike)
         some = payloads[start:end]
         runs.append(Run(columns, _payloads(some, serializer), some, params[start].meta))
     return runs
+
+
+def _columns_in_turn(params: Iterable[EnqueueParams], allowed: Allowed) -> Iterator[Mapping[str, Any]]:
+    """Neighbours that chose the very same objects share what these mean."""
+    last: tuple[Any, ...] | None = None
+    for each in params:
+        asked = (_function(each, allowed), *_chosen(each))
+        if last is None or not all(map(is_, asked, last)):
+            last, columns = asked, _columns(each, None, allowed)
+        yield columns
 
 
 def is_plain(params: object) -> bool:

@@ -447,6 +447,7 @@ class Marking(JSONSerializer):
         return super().dumps({"marked": value})
 
 
+META, THRICE = {"a": 1}, Retry(3, 5)
 ALIKE = {
     "one": [EnqueueParams(PATH, (1,))],
     "plain": [EnqueueParams(PATH, (number,)) for number in range(3)],
@@ -454,6 +455,7 @@ ALIKE = {
     "other functions": [EnqueueParams(path, (1,), {"a": "b"}) for path in (PATH, PATH, "m.f", PATH)],
     "nothing": [EnqueueParams(PATH, (value,)) for value in (1, None, "null", "e+")],
     "large numbers": [EnqueueParams(PATH, (value,)) for value in (1.5, 1e16, -1e300)],
+    "the same options": [EnqueueParams(PATH, (1,), meta=META, retry=retry) for retry in (THRICE, THRICE, 2)],
     "meta": [EnqueueParams(PATH, meta={"a": 1}), EnqueueParams(PATH, meta={"a": 1}), EnqueueParams(PATH)],
     "texts": [EnqueueParams(PATH, ("], [",), {"b": text}) for text in ('"', "\\", "日本")],
 }
@@ -479,7 +481,7 @@ def test_a_run_ends_where_jobs_differ() -> None:
     }
     assert found == {
         "one": [1], "plain": [3], "in turns": [2, 2, 2, 1], "other functions": [2, 1, 1], "nothing": [4],
-        "large numbers": [3], "meta": [1, 1, 1], "texts": [3],
+        "large numbers": [3], "the same options": [2, 1], "meta": [1, 1, 1], "texts": [3],
     }  # fmt: skip
 
 
