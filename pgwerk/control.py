@@ -17,7 +17,7 @@ from pgwerk.store.control import ControlStore
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from typing import Unpack
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pgwerk.filters import Filters
     from pgwerk.serializers import Serializer
     from pgwerk.wire import Session
+
+    OnBatch = Callable[[int], object]
 
 MOST_LISTED = 10_000
 
@@ -140,30 +142,25 @@ class Control:
                 if not await session.run(self._control.is_pending(number)):
                     return is_cancelled
 
-    async def bulk_cancel_jobs(self, **filters: Unpack[Filters]) -> int:
-        """Cancels all pending jobs that these filters find; how many."""
-        cancelled = 0
-        async for ids in self._pages(filters, PENDING):
-            outcomes = [_cancelled(number, "cancelled before it ran") for number in ids]
-            async with self._session() as session:
-                cancelled += len((await self._endings.end(session, outcomes)).found)
-        return cancelled
+    async def bulk_cancel_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
+        """Cancels all pending jobs that these filters find; how many. `on_batch` hears of each batch that is done, as
+        with the others: how many it were.
+        """
+        return await self._in_batches(self._cancel, PENDING, filters, on_batch)
 
-    async def bulk_requeue_jobs(self, **filters: Unpack[Filters]) -> int:
+    async def bulk_requeue_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
         """Requeues all failed and aborted jobs that these filters find; how many."""
-        pages = self._pages(filters, (JobStatus.Failed, JobStatus.Aborted))
-        return sum([await self._requeue(ids) async for ids in pages])
+        return await self._in_batches(self._requeue, (JobStatus.Failed, JobStatus.Aborted), filters, on_batch)
 
-    async def bulk_abort_jobs(self, **filters: Unpack[Filters]) -> int:
+    async def bulk_abort_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
         """Asks for the end of all running jobs that these filters find; how many."""
-        pages = self._pages(filters, (JobStatus.Active,))
-        return sum([await self.abort_job(number) async for ids in pages for number in ids])
+        return await self._in_batches(self._abort, (JobStatus.Active,), filters, on_batch)
 
-    async def bulk_delete_jobs(self, **filters: Unpack[Filters]) -> int:
+    async def bulk_delete_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
         """Deletes all jobs that these filters find and that do not run; how many."""
         await self.bulk_cancel_jobs(**filters)
-        pages = self._pages(filters, (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted))
-        return sum([await self._forget(ids) async for ids in pages])
+        final = (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
+        return await self._in_batches(self._forget, final, filters, on_batch)
 
     async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
@@ -187,6 +184,26 @@ class Control:
                     return True
                 if not await session.run(self._control.is_pending(number)):
                     return False
+
+    async def _in_batches(
+        self, act: Callable[[list[int]], Awaitable[int]], statuses: Iterable[JobStatus], filters: Filters,
+        on_batch: OnBatch | None,
+    ) -> int:  # fmt: skip
+        done = 0
+        async for ids in self._pages(filters, statuses):
+            count = await act(ids)
+            done += count
+            if on_batch is not None:
+                on_batch(count)
+        return done
+
+    async def _cancel(self, ids: list[int]) -> int:
+        outcomes = [_cancelled(number, "cancelled before it ran") for number in ids]
+        async with self._session() as session:
+            return len((await self._endings.end(session, outcomes)).found)
+
+    async def _abort(self, ids: list[int]) -> int:
+        return sum([await self.abort_job(number) for number in ids])
 
     async def _requeue(self, ids: list[int]) -> int:
         async with self._session() as session:

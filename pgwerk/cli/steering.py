@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,7 +95,18 @@ async def _steer(
     if found and not yes:
         number = f"{found}" if found < MOST_LISTED else f"{MOST_LISTED} or more"
         click.confirm(f"{what} {number} jobs?", abort=True)
-    click.echo(f"{what}: {await many(**filters) if found else 0} jobs")
+    click.echo(f"{what}: {await _with_a_bar(what, many, filters, found) if found else 0} jobs")
+
+
+async def _with_a_bar(what: str, many: Many, filters: Filters, found: int) -> int:
+    with click.progressbar(length=found, label=what, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def advance(count: int) -> None:
+            """Beyond what was counted the end moves along."""
+            bar.length = max(found, bar.pos + count)
+            bar.update(count)
+
+        return await many(**filters, on_batch=advance)
 
 
 def _left(ids: Iterable[int], done: Iterable[int]) -> str:

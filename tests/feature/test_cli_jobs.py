@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgwerk import EnqueueParams, Werk
 from tests.shell import CLEAN, Shell
 from tests.workplace import ROOT
 
@@ -91,6 +97,37 @@ def test_jobs_are_steered_by_filters_and_a_question(shell: Shell) -> None:
     assert shell.says("delete", "--queue", "default", "-y") == "delete: 2 jobs\n"
     assert shell.says("purge", "aborted", "--older-than", "0", "-y") == "deleted 1 jobs\n"
     assert listed(shell) == []
+
+
+def test_a_terminal_sees_how_far_it_is(shell: Shell) -> None:
+    async def enqueue() -> None:
+        async with Werk(shell.dsn) as app:
+            await app.enqueue_many([EnqueueParams("tests.handlers.noop") for _ in range(1200)])
+
+    asyncio.run(enqueue())
+    screen, terminal = pty.openpty()
+    ran = subprocess.run(
+        [sys.executable, "-m", "pgwerk", "cancel", "--queue", "default", "-y"], stdout=subprocess.PIPE, stderr=terminal,
+        timeout=60, check=True, text=True, env=CLEAN | {"PGWERK_DSN": shell.dsn, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    seen = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert ran.stdout == "cancel: 1200 jobs\n"
+    assert re.findall(r" +(\d+)%", seen) == ["0", "41", "83", "100"]
+
+
+def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
+    shell.says("migrate")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "pgwerk", "enqueue", "tests.handlers.noop", "--wait"], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN | {"PGWERK_DSN": shell.dsn},
+    )  # fmt: skip
+    while not listed(shell):
+        assert waiting.poll() is None
+    waiting.send_signal(signal.SIGINT)
+    said, complained = waiting.communicate(timeout=20)
+    assert (waiting.returncode, said, complained.strip()) == (130, "", "")
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,8 @@ async def test_bulk_forms_take_what_the_filters_find(app: Werk) -> None:
     assert await app.bulk_cancel_jobs(queue="q0", meta={"n": 0}) == 200
     assert await app.bulk_cancel_jobs(queue="q0") == 400
     assert await app.bulk_requeue_jobs(meta={"n": 0}) == 200
-    assert await app.bulk_delete_jobs(status="aborted") == 400
+    batches: list[int] = []
+    assert await app.bulk_delete_jobs(status="aborted", on_batch=batches.append) == sum(batches) == 400
     stats = {stats.queue: stats.queued for stats in await app.get_queue_stats()}
     assert stats == {"q0": 200, "q1": 600}
     assert await app.bulk_delete_jobs() == 800
