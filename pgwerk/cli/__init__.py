@@ -6,7 +6,9 @@ from typing import IO, Any
 
 import click
 
+from pgwerk.cli.check import check
 from pgwerk.cli.demo import demo
+from pgwerk.cli.exits import Exit
 from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
 from pgwerk.cli.schedules import schedules
@@ -14,11 +16,11 @@ from pgwerk.cli.steering import abort, cancel, delete, purge, retry
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 
-INTERRUPTED = 130  # as shells have it
-
 
 class _Failure(click.ClickException):
-    """One line on stderr, exit code 1."""
+    """One line on stderr."""
+
+    exit_code = Exit.No
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"error: {' '.join(self.message.split())}", file=file, err=True)
@@ -31,7 +33,7 @@ class _Commands(click.Group):
         except WerkError as error:
             raise _Failure(str(error)) from error
         except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
+            raise SystemExit(Exit.Interrupted) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +54,7 @@ for command in (
     delete,
     purge,
     schedules,
+    check,
     migrate,
     demo,
 ):

@@ -20,7 +20,7 @@ def find_app(path: str) -> Werk:
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
-    found: object = _import(module, path)
+    found: object = import_from_here(module, path)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise InvalidOption(f"{module} has no {attribute}, looked for as {path}; is that the app's name there?")
@@ -30,9 +30,17 @@ def find_app(path: str) -> Werk:
     return found
 
 
-def _import(module: str, path: str) -> ModuleType:
+def look_here() -> str:
+    """Modules are found in the current folder too, as `python -m` finds them."""
     folder = str(Path.cwd())
-    sys.path.insert(0, folder)
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+    return folder
+
+
+def import_from_here(module: str, path: str) -> ModuleType:
+    """`path` is what it was asked for as."""
+    folder = look_here()
     try:
         return importlib.import_module(module)
     except Exception as error:

@@ -18,7 +18,18 @@ from pgwerk.errors import InvalidOption, brief
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CATALOGUES = ("schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control", "schedules")
+CATALOGUES = (
+    "schema",
+    "session",
+    "enqueue",
+    "exchange",
+    "ending",
+    "maintenance",
+    "workers",
+    "control",
+    "schedules",
+    "doctor",
+)
 PINNED = ("exchange", "ending", "maintenance")
 # Nothing that frames a transaction matters to these: they read no rows of jobs and wait for nobody.
 BARE = ("enqueue_one", "enqueue_now")

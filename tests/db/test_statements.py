@@ -18,6 +18,7 @@ from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
+from pgwerk.store.doctor import DoctorStore, Place, Shape
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
@@ -84,6 +85,9 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "due": ("now", "is_running", *STORED),
     "get_schedules": STORED,
     "unregistered": ("name",),
+    "queued_page": ("job_id", *Place._fields),
+    "unqueued_page": ("job_id",),
+    "shapes": (*Shape._fields, "jobs", "ids"),
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {
@@ -217,4 +221,6 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (schedules.get(), schedules.put(columns, owner=None, next_run_at=now, replaces=False))
     yield from (schedules.pause("s"), schedules.resume("s", now), schedules.delete("s"))
     yield schedules.unregistered("owner", ["s"])
+    doctor = DoctorStore(schema)
+    yield from (doctor.queued_page(Place()), doctor.unqueued_page(0), doctor.shapes([1]))
     yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))
