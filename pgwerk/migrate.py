@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk.db import run_on
 from pgwerk.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pgwerk.db import Database
+    from pgwerk.wire import Call
+
+T = TypeVar("T")
 
 _SERVES = re.compile(r"^-- serves code from version (\d+)$", re.MULTILINE)
 
@@ -40,6 +43,15 @@ async def migrate(database: Database) -> list[Migration]:
             await connection.execute(migration.text.encode())
             await run_on(connection, store.record(migration, _serves(migration)))
     return missing
+
+
+async def rehearse(database: Database, schema: str, question: Call[T]) -> T:
+    """The answer beside a new schema with all migrations; nobody else ever sees it, it is rolled back."""
+    async with database.loan() as connection, connection.transaction(force_rollback=True):
+        await run_on(connection, SchemaStore(schema).create())
+        for migration in migrations(schema):
+            await connection.execute(migration.text.encode())
+        return await run_on(connection, question)
 
 
 async def version(database: Database) -> int:

@@ -8,6 +8,7 @@ import click
 
 from pgwerk.cli.check import check
 from pgwerk.cli.demo import demo
+from pgwerk.cli.doctor import doctor
 from pgwerk.cli.exits import Exit
 from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
@@ -55,6 +56,7 @@ for command in (
     purge,
     schedules,
     check,
+    doctor,
     migrate,
     demo,
 ):

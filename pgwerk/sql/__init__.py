@@ -63,6 +63,11 @@ class Statement:
         """It may be sent by itself, as the transaction that a statement is anyway."""
         return self.name in BARE
 
+    @property
+    def explained(self) -> Statement:
+        """The question how the server would do it."""
+        return replace(self, name=f"explain_{self.name}", text=f"explain (format json) {self.text}")
+
     def bind(self, values: Mapping[str, object]) -> list[object]:
         return [values[name] for name in self.parameters]
 

@@ -18,7 +18,18 @@ from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
-from pgwerk.store.doctor import DoctorStore, Place, Shape
+from pgwerk.store.doctor import (
+    Connections,
+    DoctorStore,
+    Index,
+    MayMigrate,
+    Place,
+    Present,
+    Server,
+    Shape,
+    Suspect,
+    Table,
+)
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
@@ -34,7 +45,7 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from pgwerk.wire import Call
 
-FRAMES = {"begin", "commit", "pin", "whoami"}  # said by the session itself
+FRAMES = {"begin", "commit", "pin"}  # said by the session itself
 READ_OTHERWISE = {"args", "kwargs", "interval", "jitter"}
 STORED = (
     "payload", "interval_secs", "jitter_secs",
@@ -55,6 +66,14 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
     "beat": ("is_alive", "others"),
+    "server": Server._fields,
+    "connections": Connections._fields,
+    "may_migrate": MayMigrate._fields,
+    "indexes": Index._fields,
+    "tables": Table._fields,
+    "holders": Suspect._fields,
+    "idlers": Suspect._fields,
+    "roll_call": Present._fields,
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": ("id", "fresh", "status", "enqueued_at", "scheduled_at", "expires_at", "unknown"),
@@ -88,6 +107,10 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "queued_page": ("job_id", *Place._fields),
     "unqueued_page": ("job_id",),
     "shapes": (*Shape._fields, "jobs", "ids"),
+    "server_clock": ("seconds",),
+    "is_migrated": ("is_migrated",),
+    "hidden_sessions": ("sessions",),
+    "unattended": ("queue", "jobs"),
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {
@@ -223,4 +246,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield schedules.unregistered("owner", ["s"])
     doctor = DoctorStore(schema)
     yield from (doctor.queued_page(Place()), doctor.unqueued_page(0), doctor.shapes([1]))
+    yield from (doctor.server(), doctor.clock(), doctor.backend(), doctor.connections(), doctor.roll_call())
+    yield from (doctor.is_migrated(), doctor.may_migrate(), doctor.lacking_rights(), doctor.indexes("elsewhere"))
+    yield from (doctor.tables(), doctor.holders(1), doctor.idlers(1), doctor.hidden_sessions(), doctor.unattended())
     yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))
