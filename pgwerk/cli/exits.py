@@ -17,4 +17,4 @@ class Exit(IntEnum):
     Fine = 0, "it is done, or all is well"
     No = 1, "it failed, or the answer is no; one line on stderr, or the output, says why"
     Usage = 2, "the command line itself is wrong: an unknown command or option, a value of the wrong kind"
-    Interrupted = 130, "Ctrl-C; a worker or a demo that was asked to stop has tidied up"
+    Interrupted = 130, "stopped by Ctrl-C, with everything tidied up (a worker that stops so as it should: 0)"
