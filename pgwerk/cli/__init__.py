@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import IO, Any
 
 import click
+import psycopg
 
+from pgwerk.cli.bench import bench
 from pgwerk.cli.check import check
 from pgwerk.cli.demo import demo
 from pgwerk.cli.doctor import doctor
@@ -16,6 +18,7 @@ from pgwerk.cli.schedules import schedules
 from pgwerk.cli.steering import abort, cancel, delete, purge, retry
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
+from pgwerk.events import one_line
 
 
 class _Failure(click.ClickException):
@@ -33,6 +36,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except WerkError as error:
             raise _Failure(str(error)) from error
+        except psycopg.Error as error:
+            raise _Failure(f"Postgres says no: {one_line(error)}") from error
         except KeyboardInterrupt:
             raise SystemExit(Exit.Interrupted) from None
 
@@ -57,6 +62,7 @@ for command in (
     schedules,
     check,
     doctor,
+    bench,
     migrate,
     demo,
 ):

@@ -235,7 +235,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (workers.beat(1), workers.declare_dead(Pulse(1, 1, 1)), workers.stop(1))
     yield from (workers.touch(1, [Sign(1, 1, 1)]), workers.aborting(1))
     yield from (workers.announce_idle(1), workers.withdraw_idle(1))
-    yield from (versions.found(), versions.version(), versions.lock(), versions.create())
+    yield from (versions.found(), versions.version(), versions.lock(), versions.create(), versions.drop())
     yield from (versions.read_committed(), versions.take_time())
     yield versions.record(migrations(schema)[0], 1)
     schedules, now = ScheduleStore(schema), datetime.now(UTC)
