@@ -52,7 +52,7 @@ class Fitting:
         return sorted(self.found.values(), key=lambda misfit: (-misfit.jobs, misfit.function, misfit.reason))
 
     def add(self, shaped: Shaped) -> None:
-        self.jobs += shaped.jobs
+        self.jobs += shaped.jobs if shaped.shape.is_own else 0
         misfit = self._misfit(shaped.shape, shaped.ids[0])
         if misfit is not None:
             misfit.jobs += shaped.jobs
@@ -69,14 +69,15 @@ class Fitting:
         try:
             self._try(shape, number)
         except (HandlerNotFound, InvalidType) as error:
-            return self._of(shape.function, str(error), is_missing=isinstance(error, HandlerNotFound))
+            return self._of(shape, str(error), is_missing=isinstance(error, HandlerNotFound))
         except NotSerializable:
-            return self._of(shape.function, "the app's serializer cannot read its arguments", is_missing=False)
+            return self._of(shape, "the app's serializer cannot read its arguments", is_missing=False)
         return None
 
-    def _of(self, function: str, reason: str, *, is_missing: bool) -> Misfit:
-        new = Misfit(function=function, reason=reason, is_missing=is_missing)
-        return self.found.setdefault((function, reason), new)
+    def _of(self, shape: Shape, why: str, *, is_missing: bool) -> Misfit:
+        reason = why if shape.is_own else f"called back at the job's end: {why}"
+        new = Misfit(function=shape.function, reason=reason, is_missing=is_missing)
+        return self.found.setdefault((shape.function, reason), new)
 
     def _try(self, shape: Shape, number: int) -> None:
         """As a worker would, but for the call."""

@@ -85,6 +85,8 @@ async def notifications(patient: Patient) -> Finding:
         listener.close()
     if is_heard:
         return ok(f"heard after {(time.monotonic() - start) * 1000:.1f} ms")
+    if not patient.config.listen:
+        return ok("none heard; workers poll, as listen=False says")
     return warning(
         f"none heard within {PATIENCE:g} s: workers find new jobs by polling alone, after a second or so",
         "give workers the server's own address; a pooler in transaction mode brings no notifications",

@@ -18,14 +18,11 @@ order by job_id
 limit :page::bigint;
 
 -- name: shapes
--- Which functions these jobs call, and with what: how many arguments by place, which by name. Alike ones together, with
--- the first of them. `payload` is what only the app's serializer can read.
-select
-    function, is_callback, positional, names, payload,
-    count(*) as jobs, (array_agg(id order by id))[1:3] as ids
-from (
+-- Which functions these jobs call, and with what: how many arguments by place, which by name; and which are called back
+-- when they end. Alike ones together, with the first of the jobs. `payload` is what only the app's serializer can read.
+with asked as materialized (
     select
-        j.id, j.function, j.callback_of is not null as is_callback,
+        j.id, j.function, j.callback_of is not null as is_callback, j.on_success, j.on_failure, j.on_stopped,
         case when p.is_plain then jsonb_array_length(j.payload -> 'args') end as positional,
         case when p.is_plain then array(select jsonb_object_keys(j.payload -> 'kwargs')) end as names,
         case when not p.is_plain then j.payload end as payload
@@ -37,8 +34,20 @@ from (
                 and not j.payload -> 'kwargs' ? '$type',
             false) as is_plain
     ) p
-) shaped
-group by function, is_callback, positional, names, payload;
+)
+select
+    function, is_callback, true as is_own, positional, names, payload,
+    count(*) as jobs, (array_agg(id order by id))[1:3] as ids
+from asked
+group by function, is_callback, positional, names, payload
+union all
+select
+    call ->> 'function', true, false, null, null, null,
+    count(distinct id), (array_agg(distinct id))[1:3]
+from asked
+cross join lateral (values (on_success), (on_failure), (on_stopped)) sequel (call)
+where call is not null
+group by call ->> 'function';
 
 -- name: server
 select

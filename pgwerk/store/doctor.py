@@ -27,6 +27,9 @@ class Shape(NamedTuple):
 
     function: str
     is_callback: bool
+    is_own: bool
+    """False: it is called back when the job ends."""
+
     positional: int | None
     names: tuple[str, ...] | None
     payload: bytes | None
@@ -183,5 +186,5 @@ def _page(rows: list[Row]) -> tuple[list[int], Place | None]:
 
 def _shaped(row: Row) -> Shaped:
     names = None if row["names"] is None else tuple(row["names"])
-    shape = Shape(row["function"], row["is_callback"], row["positional"], names, row["payload"])
+    shape = Shape(**{**{name: row[name] for name in Shape._fields}, "names": names})
     return Shaped(shape, row["jobs"], row["ids"])

@@ -167,6 +167,16 @@ async def test_a_callback_is_tried_as_it_is_called(app: Werk, query: Any) -> Non
     assert found.reason == "a callback is called with ctx alone, which tests.handlers.noop() -> 'None' does not take"
 
 
+async def test_callbacks_of_jobs_that_wait_are_tried_too(app: Werk) -> None:
+    for _ in range(2):
+        await app.enqueue(handlers.noop, _on_success="m.gone", _on_failure="tests.handlers.remember")
+    await app.enqueue("m.gone", _on_stopped="m.gone")
+    fitting = await fit(app.database, app.serializer, None)
+    called_back, called = fitting.misfits
+    assert (fitting.jobs, called_back.jobs, called.jobs) == (3, 3, 1)
+    assert called_back.reason == f"called back at the job's end: {called.reason}"
+
+
 async def test_what_is_not_allowed_does_not_fit(app: Werk) -> None:
     await app.enqueue("os.system", "true")
     (found,) = (await fit(app.database, app.serializer, ("tests.*",))).misfits

@@ -106,11 +106,11 @@ async def test_a_pooler_is_known_by_what_it_does(
         behind = patient_of(app, pooler.dsn)
         found, heard = await reaching.pooler(behind), await reaching.notifications(behind)
         app.config = app.config.changed(listen=False)
-        content = await reaching.pooler(patient_of(app, pooler.dsn))
+        content = [await check(patient_of(app, pooler.dsn)) for check in (reaching.pooler, reaching.notifications)]
         rest = await everything(behind)
     assert (found.verdict, heard.verdict) == (verdict, verdict)
     assert f"{mode} mode" in found.found
-    assert content.verdict == OK
+    assert [each.verdict for each in content] == [OK, OK]
     assert not [each for each in rest.values() if "could not look" in each.found]
 
 
