@@ -14,6 +14,7 @@ from pgwerk.cli.exits import Exit
 from pgwerk.cli.settings import shown
 from pgwerk.cli.target import APP, PROJECT
 from pgwerk.config import WerkConfig, environ_name
+from pgwerk.doctor import CHECKS, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent.parent / "docs"
 SETTINGS = DOCS / "settings.md"
 CLI = DOCS / "cli.md"
-WHICH_APP = {"named", "dsn", "schema"}  # options of every command that is about an app
+WHICH_APP = {"named", "dsn", "schema"}  # options that nearly every command has: the page says them once
 
 
 def settings_page() -> str:
@@ -49,6 +50,7 @@ def _about(metadata: Mapping[str, object]) -> str:
 def cli_page() -> str:
     codes = "\n".join(f"| {code.value} | {code.meaning} |" for code in Exit)
     sections = "\n".join(_section(path, command) for path, command in _commands(commands, "werk"))
+    checks = "\n".join(f"| {name_of(check)} | {check.__doc__} |" for check in CHECKS)
     return f"""# Commands
 
 `werk COMMAND --help` says the same as this page, which is made from it.
@@ -76,7 +78,16 @@ One line in the shell's own start-up file, and the Tab key completes commands, o
 | zsh | `eval "$(_WERK_COMPLETE=zsh_source werk)"` |
 | fish | `_WERK_COMPLETE=fish_source werk \\| source` |
 
-{sections}"""
+{sections}
+## What werk doctor looks at
+
+A failure keeps jobs from running or makes them fail, and the exit code is 1; a warning will hurt some day. What the
+role may not look at is a warning that says so.
+
+| check | is well if |
+|---|---|
+{checks}
+"""
 
 
 def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
@@ -91,7 +102,9 @@ def _section(path: str, command: click.Command) -> str:
     arguments = [
         each.metavar or (each.name or "").upper() for each in command.params if isinstance(each, click.Argument)
     ]
-    options = [each for each in command.params if isinstance(each, click.Option) and each.name not in WHICH_APP]
+    names = {each.name for each in command.params}
+    said = WHICH_APP if names >= WHICH_APP else set()
+    options = [each for each in command.params if isinstance(each, click.Option) and each.name not in said]
     usage = " ".join([path, *(["[OPTIONS]"] if command.params else []), *arguments])
     return f"## {path}\n\n`{usage}`\n\n{inspect.cleandoc(command.help or '')}\n{_table(options)}"
 

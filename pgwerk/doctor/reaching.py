@@ -26,6 +26,7 @@ SPARE = 10  # percent of the connections that should be free
 
 
 async def connection(patient: Patient) -> Finding:
+    """The server is new enough, and takes writes."""
     start = time.monotonic()
     server = await patient.ask(patient.store.server())
     took = f"{(time.monotonic() - start) * 1000:.0f} ms"
@@ -40,6 +41,7 @@ async def connection(patient: Patient) -> Finding:
 
 
 async def pooler(patient: Patient) -> Finding:
+    """None stands between, or one in session mode, or the app does not listen. It is known by what it does."""
     store = patient.store
     async with patient.database.loan() as first, patient.database.loan() as second:
         backend = await _backend(first, store)
@@ -73,6 +75,7 @@ async def _backend(connection: AsyncConnection[object], store: DoctorStore) -> i
 
 
 async def notifications(patient: Patient) -> Finding:
+    """What one connection notifies, another one hears; and how soon."""
     store, token = SessionStore(patient.database.schema), secrets.token_hex(8)
     listener = await patient.database.keep()
     try:
@@ -102,6 +105,7 @@ async def _hears(listener: Session, token: str) -> bool:
 
 
 async def clock(patient: Patient) -> Finding:
+    """This machine's and the server's are at most a second apart."""
     async with patient.database.session() as session:
         before = time.time()
         there = await session.single(patient.store.clock())
@@ -114,6 +118,7 @@ async def clock(patient: Patient) -> Finding:
 
 
 async def budget(patient: Patient) -> Finding:
+    """A tenth of the connections are free, and enough for the app's worker processes."""
     found = await patient.ask(patient.store.connections())
     words = f"{found.used} of {found.most} connections are in use, {found.free} are left to this role"
     wanted = HELD * patient.config.processes

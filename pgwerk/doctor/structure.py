@@ -28,6 +28,7 @@ LARGE = 2**20  # bytes of a table that is not to be read as a whole
 
 
 async def schema(patient: Patient) -> Finding:
+    """Its version and that of this pgwerk go together."""
     name = patient.database.schema
     try:
         await migrate.check(patient.database)
@@ -42,6 +43,7 @@ async def schema(patient: Patient) -> Finding:
 
 
 async def rights(patient: Patient) -> Finding:
+    """The role may do all that jobs need, and migrate where the app does so itself."""
     name, role = patient.database.schema, (await patient.ask(patient.store.server())).role
     lacking = await patient.ask(patient.store.lacking_rights())
     if lacking:
@@ -67,6 +69,7 @@ def _grant(role: str, schema: str, lacking: list[tuple[str, str]]) -> str:
 
 
 async def indexes(patient: Patient) -> Finding:
+    """Those that migrations make (in a schema that is rolled back) are there, as they make them, and valid."""
     name, store = patient.database.schema, patient.store
     there = {index.name: index for index in await patient.ask(store.indexes(name))}
     invalid = [index.name for index in there.values() if not index.is_valid]
@@ -98,6 +101,7 @@ async def _wanted(patient: Patient) -> list[Index]:
 
 
 async def plans(patient: Patient) -> Finding:
+    """What workers say again and again is planned without reading a large table as a whole."""
     large = {table.name: table.bytes for table in await patient.ask(patient.store.tables()) if table.bytes >= LARGE}
     read: dict[str, str] = {}
     calls = list(_hot(patient.database.schema))

@@ -18,6 +18,7 @@ MANY = 50_000  # dead rows, below which it does not matter
 
 
 async def autovacuum(patient: Patient) -> Finding:
+    """It is on, for the server and for every table."""
     tables = await patient.ask(patient.store.tables())
     if not all(table.is_on for table in tables):
         return failure(
@@ -33,6 +34,7 @@ async def autovacuum(patient: Patient) -> Finding:
 
 
 async def bloat(patient: Patient) -> Finding:
+    """Dead rows are not many times more than those that call vacuum."""
     tables = await patient.ask(patient.store.tables())
     late = [table for table in tables if table.dead > max(MANY, OVERDUE * table.due_at)]
     if late:
@@ -46,6 +48,7 @@ async def bloat(patient: Patient) -> Finding:
 
 
 async def horizon(patient: Patient) -> Finding:
+    """Nobody holds an old snapshot: sessions, prepared transactions, slots of replicas that are gone."""
     found = await patient.ask(patient.store.holders(LONG))
     if found:
         return warning(f"{_named(found)}: nothing that died since can be removed", found[0].mend)
@@ -53,6 +56,7 @@ async def horizon(patient: Patient) -> Finding:
 
 
 async def idle_sessions(patient: Patient) -> Finding:
+    """Nobody has left a transaction open."""
     found = await patient.ask(patient.store.idlers(IDLE))
     if found:
         mend = f"{found[0].mend}; set idle_in_transaction_session_timeout, so that none comes again"

@@ -17,6 +17,7 @@ LOOK = 0.25  # seconds between two looks at the workers' beats
 
 
 async def workers(patient: Patient) -> Finding:
+    """Those that are alive raise their beat, and none has died in the last day."""
     present = await patient.ask(patient.store.roll_call())
     dead = [worker for worker in present if worker.state == "dead"]
     silent = await _silent(patient, [worker for worker in present if worker.state == "alive"])
@@ -52,6 +53,7 @@ async def _silent(patient: Patient, workers: list[Present]) -> list[Present]:
 
 
 async def queues(patient: Patient) -> Finding:
+    """Each queue with jobs that could run has a worker that takes them."""
     unattended = await patient.ask(patient.store.unattended())
     if unattended:
         words = ", ".join(f"{queue!r} ({jobs} jobs)" for queue, jobs in unattended.items())
@@ -60,6 +62,7 @@ async def queues(patient: Patient) -> Finding:
 
 
 async def functions(patient: Patient) -> Finding:
+    """The functions of jobs that have not started are found from here."""
     fitting = await fit(patient.database, patient.serializer, patient.config.allow)
     missing = [misfit for misfit in fitting.misfits if misfit.is_missing]
     if missing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from pgwerk.cli.exits import Exit
 from tests.shell import CLEAN, Shell
 from tests.workplace import ROOT
 
@@ -130,3 +131,10 @@ def test_the_tab_key_knows_states_and_queues(shell: Shell) -> None:
         )
     assert completed(shell, "jobs", "--queue", "ma") == {"mail", "maps"}
     assert completed(shell, "jobs", "--dsn", "postgresql://nobody@127.0.0.1:1/nothing", "--queue", "ma") == set()
+
+
+def test_exit_codes_are_those_that_are_written_down(shell: Shell) -> None:
+    assert shell.run("jobs").returncode == Exit.Fine
+    assert shell.run("why", "1").returncode == Exit.No
+    for wrong in (("nonsense",), ("jobs", "--nonsense"), ("why", "x")):
+        assert shell.run(*wrong).returncode == Exit.Usage
