@@ -91,6 +91,7 @@ async def _drain(app: Werk, concurrency: int) -> float:
             await _bulk(app, queue)
     meter.reset()
     async with _working(AsyncWorker(app, [queue], concurrency, burst=True)) as running:
+        await _first(running)
         await asyncio.wait([running], timeout=SECONDS)
     return meter.rate
 
@@ -111,10 +112,15 @@ async def _pick_up(app: Werk, running: asyncio.Task[None]) -> float:
     meter.reset()
     start = time.monotonic()
     await app.enqueue(bench_jobs.noted, _queue="pick-up")
+    await _first(running)
+    return (meter.first or time.monotonic()) - start
+
+
+async def _first(running: asyncio.Task[None]) -> None:
+    """Until a job has started, or the worker has ended."""
     noted = asyncio.create_task(meter.noted.wait())
     await asyncio.wait({noted, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     noted.cancel()
-    return (meter.first or time.monotonic()) - start
 
 
 @contextlib.asynccontextmanager
