@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pgwerk.errors import HandlerNotFound, InvalidType, NotSerializable
 from pgwerk.handlers import find
 from pgwerk.job import arguments_in, decoded
-from pgwerk.store.doctor import DoctorStore, Place
+from pgwerk.store.doctor import DoctorStore, Place, Shape
+from pgwerk.store.schedules import ScheduleStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from pgwerk.allow import Allowed
     from pgwerk.db import Database
     from pgwerk.serializers import Serializer
-    from pgwerk.store.doctor import Shape, Shaped
-    from pgwerk.wire import Session
+    from pgwerk.store.doctor import Shaped
+    from pgwerk.wire import Row, Session
 
 NAMED = 3  # jobs of each kind of misfit
 
 
 @dataclass(slots=True, kw_only=True)
 class Misfit:
-    """Jobs that would fail for the same reason."""
+    """Jobs that would fail for the same reason; none where it is a schedule that would make them."""
 
     function: str
     reason: str
@@ -43,6 +44,7 @@ class Fitting:
     serializer: Serializer
     allowed: Allowed
     jobs: int = 0
+    schedules: int = 0
     found: dict[tuple[str, str], Misfit] = field(default_factory=dict)
     _known: dict[Shape, Misfit | None] = field(default_factory=dict)
 
@@ -58,26 +60,32 @@ class Fitting:
             misfit.jobs += shaped.jobs
             misfit.ids = sorted(misfit.ids + shaped.ids)[:NAMED]
 
+    def add_schedule(self, row: Row) -> None:
+        self.schedules += 1
+        shape = Shape(row["function"], False, True, None, None, row["payload"])
+        self._tried(shape, 0, f"enqueued by the schedule {row['name']!r}: ")
+
     def _misfit(self, shape: Shape, number: int) -> Misfit | None:
+        before = "" if shape.is_own else "called back at the job's end: "
         if shape.payload is not None:
-            return self._tried(shape, number)  # each its own: to remember them would be to keep every payload
+            return self._tried(shape, number, before)  # each its own: to remember them would be to keep every payload
         if shape not in self._known:
-            self._known[shape] = self._tried(shape, number)
+            self._known[shape] = self._tried(shape, number, before)
         return self._known[shape]
 
-    def _tried(self, shape: Shape, number: int) -> Misfit | None:
+    def _tried(self, shape: Shape, number: int, before: str) -> Misfit | None:
+        """`before` is said before the reason."""
         try:
             self._try(shape, number)
         except (HandlerNotFound, InvalidType) as error:
-            return self._of(shape, str(error), is_missing=isinstance(error, HandlerNotFound))
+            return self._of(shape.function, before + str(error), is_missing=isinstance(error, HandlerNotFound))
         except NotSerializable:
-            return self._of(shape, "the app's serializer cannot read its arguments", is_missing=False)
+            return self._of(shape.function, f"{before}the app's serializer cannot read its arguments", is_missing=False)
         return None
 
-    def _of(self, shape: Shape, why: str, *, is_missing: bool) -> Misfit:
-        reason = why if shape.is_own else f"called back at the job's end: {why}"
-        new = Misfit(function=shape.function, reason=reason, is_missing=is_missing)
-        return self.found.setdefault((shape.function, reason), new)
+    def _of(self, function: str, reason: str, *, is_missing: bool) -> Misfit:
+        new = Misfit(function=function, reason=reason, is_missing=is_missing)
+        return self.found.setdefault((function, reason), new)
 
     def _try(self, shape: Shape, number: int) -> None:
         """As a worker would, but for the call."""
@@ -91,9 +99,13 @@ class Fitting:
 
 
 async def fit(database: Database, serializer: Serializer, allowed: Allowed) -> Fitting:
-    """Of every job that has not started. One that becomes due meanwhile may be counted twice, and is not missed."""
+    """Of schedules, and of every job that has not started. One that becomes due meanwhile may count twice; none is
+    missed.
+    """
     fitting, store = Fitting(serializer, allowed), DoctorStore(database.schema)
     async with database.session() as session:
+        for row in await session.run(ScheduleStore(database.schema).get()):
+            fitting.add_schedule(row)
         async for ids in _pages(session, store):
             for shaped in await session.run(store.shapes(ids)):
                 fitting.add(shaped)

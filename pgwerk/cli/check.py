@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 async def check(app: Werk, database: Database, modules: tuple[str, ...], *, as_json: bool) -> None:
     """Whether the jobs that wait fit the code that is here.
 
-    Before a deploy: every job that has not started is held against the functions in front of it, and
-    those that would fail are listed: the function is gone, or takes other arguments. Nothing is
-    changed, and nothing but modules is run. MODULEs are imported first; without any, what -a names
-    is, and a function's own module when it is looked for, as a worker does. The exit code is 1 if a
-    job would fail.
+    Before a deploy: every job that has not started, its callbacks and every schedule are held against
+    the functions in front of them, and those that would fail are listed: the function is gone, or takes
+    other arguments. Nothing is changed, and nothing but modules is run. MODULEs are imported first;
+    without any, what -a names is, and a function's own module when it is looked for, as a worker does.
+    The exit code is 1 if a job would fail.
     """
     look_here()
     for module in modules:
@@ -43,12 +43,15 @@ async def check(app: Werk, database: Database, modules: tuple[str, ...], *, as_j
 
 def _say(found: Fitting, *, as_json: bool) -> None:
     if as_json:
-        say_json({"jobs": found.jobs, "misfits": [asdict(misfit) for misfit in found.misfits]})
+        say_json(
+            {"jobs": found.jobs, "schedules": found.schedules, "misfits": [asdict(misfit) for misfit in found.misfits]}
+        )
     else:
         rows = [
             {"function": each.function, "jobs": each.jobs, "reason": each.reason, "like": ", ".join(map(str, each.ids))}
             for each in found.misfits
         ]
-        show(rows, as_json=False, none=f"{found.jobs} jobs have not started; all of them fit the code here")
+        asked = f"{found.jobs} jobs that have not started, {found.schedules} schedules"
+        show(rows, as_json=False, none=f"{asked}: all of them fit the code here")
     if found.misfits:
         raise SystemExit(Exit.No)

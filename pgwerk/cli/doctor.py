@@ -45,6 +45,6 @@ async def doctor(app: Werk, database: Database, *, as_json: bool) -> None:
 def _tell(name: str, finding: Finding) -> None:
     """The line that mends it by itself, so that it can be copied."""
     verdict = click.style(f"{finding.verdict:<{VERDICT}}", fg=COLOURS[finding.verdict])
-    click.echo(f"{verdict}{name:<{CHECK}}{finding.found}")
+    click.echo(f"{verdict}{name:<{CHECK}}{' '.join(finding.found.split())}")
     if finding.mend:
         click.echo(f"{'':<{VERDICT}}{'':<{CHECK}}{click.style(finding.mend, bold=True)}")

@@ -62,11 +62,11 @@ async def queues(patient: Patient) -> Finding:
 
 
 async def functions(patient: Patient) -> Finding:
-    """The functions of jobs that have not started are found from here."""
+    """The functions of jobs that have not started, of their callbacks and of schedules are found from here."""
     fitting = await fit(patient.database, patient.serializer, patient.config.allow)
     missing = [misfit for misfit in fitting.misfits if misfit.is_missing]
     if missing:
-        words = ", ".join(f"{misfit.function} ({misfit.jobs} jobs)" for misfit in missing)
+        words = ", ".join(f"{misfit.function} ({misfit.jobs or 'scheduled'} jobs)" for misfit in missing)
         return failure(
             f"not found from here: {words}; {missing[0].reason}",
             f"deploy the code that has it, or werk cancel --function {missing[0].function}",

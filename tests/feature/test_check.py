@@ -68,7 +68,10 @@ def test_only_what_does_not_fit_is_listed(project: Shell) -> None:
         "reason": "the arguments do not fit shop.charge(order, *, note=''): too many positional arguments",
     }  # fmt: skip
     project.says("cancel", "4")
-    assert project.says("check", "-a", "shop:app") == "6 jobs have not started; all of them fit the code here\n"
+    assert (
+        project.says("check", "-a", "shop:app")
+        == "6 jobs that have not started, 0 schedules: all of them fit the code here\n"
+    )
 
 
 def test_code_that_has_changed_no_longer_fits(project: Shell) -> None:
@@ -175,6 +178,16 @@ async def test_callbacks_of_jobs_that_wait_are_tried_too(app: Werk) -> None:
     called_back, called = fitting.misfits
     assert (fitting.jobs, called_back.jobs, called.jobs) == (3, 3, 1)
     assert called_back.reason == f"called back at the job's end: {called.reason}"
+
+
+async def test_schedules_are_tried_too(app: Werk) -> None:
+    for path, arguments in (("tests.handlers.square", [2]), ("tests.handlers.square", []), ("m.gone", [])):
+        await app.create_schedule(path, args=arguments, name=f"{path} {arguments}", interval=3600)
+    fitting = await fit(app.database, app.serializer, None)
+    assert (fitting.jobs, fitting.schedules) == (0, 3)
+    gone, square = fitting.misfits
+    assert (gone.function, gone.jobs, gone.is_missing) == ("m.gone", 0, True)
+    assert square.reason.startswith("enqueued by the schedule 'tests.handlers.square []': the arguments do not fit")
 
 
 async def test_what_is_not_allowed_does_not_fit(app: Werk) -> None:
