@@ -30,7 +30,7 @@ from pgwerk.errors import (
 from pgwerk.explaining import Explanation
 from pgwerk.job import ExecutionStatus, Job, JobExecution, JobStatus
 from pgwerk.logs import configure_logging
-from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
+from pgwerk.overview import FunctionStats, QueueInfo, QueueStats, ServerInfo, Throughput, WorkerInfo
 from pgwerk.params import Callback, EnqueueParams, FailureMode, Repeat, Retry
 from pgwerk.schedule import Missed, Overlap, Schedule, ScheduleParams
 from pgwerk.scheduler import Scheduler, Unregistered
@@ -50,6 +50,7 @@ __all__ = [
     "Explanation",
     "FailureMode",
     "ForkWorker",
+    "FunctionStats",
     "HandlerNotAllowed",
     "HandlerNotFound",
     "InvalidOption",
@@ -70,6 +71,7 @@ __all__ = [
     "PickleSerializer",
     "ProcessDied",
     "ProcessWorker",
+    "QueueInfo",
     "QueueStats",
     "Repeat",
     "Retry",

@@ -32,8 +32,10 @@ class DequeueStrategy(StrEnum):
     """Another queue each time, by chance."""
 
 
-def _setting(default: Any, text: str, *, least: float | None = None, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"text": text, "least": least, "choices": choices})
+def _setting(
+    default: Any, text: str, *, least: float | None = None, most: int | None = None, choices: Sequence[str] = ()
+) -> Any:
+    return field(default=default, metadata={"text": text, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,10 @@ class WerkConfig:
     )
     shutdown_timeout: float = _setting(30.0, "seconds that running jobs get after SIGTERM", least=0)
     sigterm_grace: float = _setting(5.0, "seconds from SIGTERM to SIGKILL for a job's process that has to end", least=0)
+    health_port: int | None = _setting(
+        None, "port at which a worker answers GET /live and GET /ready (unset: none)", least=1, most=65535
+    )
+    health_host: str = _setting("127.0.0.1", "address of that port; 0.0.0.0 where probes come from outside")
     dequeue_strategy: DequeueStrategy = _setting(  # noqa: RUF009 - a field, as the others
         DequeueStrategy.Priority, "which queue a worker looks into first", choices=tuple(DequeueStrategy)
     )
@@ -156,8 +162,9 @@ def _check(setting: Field[Any], hint: Any, value: Any) -> None:
         raise InvalidOption(f"{name} must be one of {', '.join(about['choices'])}, got {brief(value)}")
     if about["least"] is not None and not value >= about["least"]:
         raise InvalidOption(f"{name} must be at least {about['least']:g}, got {brief(value)}")
-    if kind.most is not None and value > kind.most and not (value == math.inf and setting.name in _ENDLESS):
-        raise InvalidOption(f"{name} must be at most {kind.most}, got {brief(value)}")
+    most = about["most"] or kind.most
+    if most is not None and value > most and not (value == math.inf and setting.name in _ENDLESS):
+        raise InvalidOption(f"{name} must be at most {most}, got {brief(value)}")
 
 
 def _read(name: str, text: str, hint: Any) -> Any:

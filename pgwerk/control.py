@@ -10,7 +10,7 @@ from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, JobNotFound, brief
 from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
-from pgwerk.job import Job, JobExecution, JobStatus, job_id
+from pgwerk.job import PENDING, Job, JobExecution, JobStatus, job_id
 from pgwerk.maintenance import Maintenance
 from pgwerk.params import specify_update
 from pgwerk.store.control import ControlStore
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pgwerk.wire import Session
 
 MOST_LISTED = 10_000
-PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
 
 
 class Control:
@@ -65,13 +64,10 @@ class Control:
         """Newest first. The next page is the one `before` the last job of this one. A payload or result that cannot be
         read is the `NotSerializable` that says why.
         """
-        page = {
-            "before": None if before is None else number_of(before),
-            "limit": checks.count("limit", limit, 1, MOST_LISTED),
-            "offset": checks.count("offset", offset, 0, 2**63 - 1),
-        }  # fmt: skip
+        below = None if before is None else number_of(before)
+        page = checks.count("limit", limit, 1, MOST_LISTED), checks.count("offset", offset, 0, 2**62)
         async with self._session() as session:
-            rows = await session.run(self._control.list_jobs(**page, **values_of(filters)))
+            rows = await session.run(self._control.list_jobs(below, *page, **values_of(filters)))
         return [Job.from_row(row, self.serializer, is_one_of_many=True) for row in rows]
 
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:

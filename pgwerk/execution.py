@@ -53,6 +53,14 @@ class Decision(NamedTuple):
     """Seconds before the next attempt."""
 
 
+class Ran(NamedTuple):
+    """What an attempt was, for the tally."""
+
+    queue: str
+    function: str
+    seconds: float
+
+
 class Outcome(NamedTuple):
     """What is to be stored of an attempt, and the claim that must still stand for it. Without a worker: a job
     that had not been claimed, wherever it waits.
@@ -76,6 +84,9 @@ class Outcome(NamedTuple):
 
     has_sequel: bool = True
     """Something may follow its end: a callback, another run, a lifetime of its own."""
+
+    ran: Ran | None = None
+    """Whoever reports it counts it; None: the statement that ends it does."""
 
     @property
     def claim(self) -> tuple[int, int | None]:
@@ -109,6 +120,7 @@ class Outcome(NamedTuple):
             "error": None if self.error is None else storable(self.error),
             "expired": self.expired,
             "has_sequel": self.has_sequel,
+            "is_counted": self.ran is not None,
         }
 
 

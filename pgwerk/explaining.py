@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pgwerk.job import Job, JobStatus
+from pgwerk.job import PENDING, Job, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pgwerk.serializers import Serializer
 
-MOST_COUNTED = 10_000
+
+MOST_COUNTED = 10_000  # more are not counted: so many or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ def explained(row: Mapping[str, Any], serializer: Serializer) -> Explanation:
 
 
 def _reasons(job: Job, row: Mapping[str, Any]) -> Iterator[str]:
+    if job.status in PENDING and row["paused_at"]:
+        yield f"its queue {job.queue!r} is paused since {_moment(row['paused_at'])}"
     match job.status:
         case JobStatus.Scheduled:
             yield _due(job)
@@ -45,7 +48,7 @@ def _reasons(job: Job, row: Mapping[str, Any]) -> Iterator[str]:
             yield _running(job, row)
         case _:
             yield f"it has ended: {job.status} at {_moment(job.completed_at)}" + _because(job.error)
-    if job.status in (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting) and not row["workers"]:
+    if job.status in PENDING and not row["workers"]:
         yield f"no live worker takes jobs from its queue {job.queue!r}"
     if job.status in (JobStatus.Queued, JobStatus.Scheduled) and job.attempts:
         yield f"attempt {job.attempts} of {job.max_attempts} has failed" + _because(job.error)
@@ -68,11 +71,11 @@ def _blocked(job: Job, row: Mapping[str, Any]) -> str:
 
 
 def _in_line(row: Mapping[str, Any]) -> str:
-    ahead, pace = row["ahead"] or 0, row["ended_in_a_minute"] or 0
+    ahead, rate = row["ahead"] or 0, row["rate"] or 0.0
     if not ahead:
         return "it is the next of its queue"
-    count = f"{ahead}" if ahead <= MOST_COUNTED else f"more than {MOST_COUNTED}"
-    start = f"; at the pace of the last minute it starts in about {60 * ahead / pace:.0f} s" if pace else ""
+    count = f"{ahead}" if ahead < MOST_COUNTED else f"{MOST_COUNTED} or more"
+    start = f"; at the pace of the last minute it starts in about {ahead / rate:.0f} s" if rate else ""
     return f"{count} jobs of its queue come before it{start}"
 
 

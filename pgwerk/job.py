@@ -33,6 +33,9 @@ class JobStatus(StrEnum):
         return self in (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
 
 
+PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
+
+
 class ExecutionStatus(StrEnum):
     Active = "active"
     Complete = "complete"

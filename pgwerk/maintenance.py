@@ -58,6 +58,8 @@ class Maintenance:
             has_more = duties.forget and await self._forget(session)
             if duties.tidy:
                 await session.transact(self._store.forget_workers(), self._store.forget_waiters())
+            if duties.add_up:
+                await session.transact(self._store.add_up(), self._store.forget_tally())
             return has_more
 
     async def _rescue(self, session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -73,6 +74,14 @@ def query(dsn: str, schema: str) -> Iterator[Any]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+def port() -> int:
+    """Free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+    return number
 
 
 def _database(server: str) -> Iterator[str]:

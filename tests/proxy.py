@@ -31,6 +31,8 @@ class Proxy:
         self._target, self._folder = dsn, folder
         self._port = 5432 if folder else 0
         self._wires: set[_Wire] = set()
+        self._arrivals: set[asyncio.Task[None] | None] = set()
+        self._cuts = 0
         self.open = asyncio.Event()
         self.open.set()
         self.delay = 0.0
@@ -51,7 +53,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         await self.refuse()
         self.cut()
-        await asyncio.gather(*(wire.ended for wire in self._wires))
+        await asyncio.gather(*filter(None, self._arrivals))
 
     @property
     def dsn(self) -> str:
@@ -67,7 +69,13 @@ class Proxy:
         self._server, self._port = server, server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """No new connections; those that are there live on."""
+        """No new connections; those that are there live on. One that was just accepted must reach the server before it
+        closes, else nobody would ever close that one.
+        """
+        if isinstance(self._server, asyncio.Server):
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+        await asyncio.sleep(0)
         self._server.close()
         await asyncio.sleep(0)
 
@@ -88,18 +96,27 @@ class Proxy:
 
     def cut(self) -> None:
         """Every connection is reset, on both sides."""
+        self._cuts += 1
         for wire in self._wires:
             wire.cut()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._arrivals.add(task := asyncio.current_task())
+        cuts = self._cuts
         try:
-            to_server = await self._to_server()
+            wire = _Wire(self, (reader, writer), await self._to_server())
         except OSError:
             writer.transport.abort()
-            return
-        wire = _Wire(self, (reader, writer), to_server)
+        else:
+            await self._run(wire, is_cut=self._cuts > cuts)
+        finally:
+            self._arrivals.discard(task)
+
+    async def _run(self, wire: _Wire, *, is_cut: bool) -> None:
         self._wires.add(wire)
         try:
+            if is_cut:
+                wire.cut()
             await wire.run()
         finally:
             self._wires.discard(wire)
@@ -125,7 +142,6 @@ class _Wire:
         self._asked = False
         self._is_cut = asyncio.Event()
         self.is_severed = False
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         said: asyncio.Queue[_Packet] = asyncio.Queue()
@@ -141,7 +157,6 @@ class _Wire:
             pass  # a broken wire is what tests ask for
         finally:
             self.cut()
-            self.ended.set_result(None)
 
     def cut(self) -> None:
         self._is_cut.set()

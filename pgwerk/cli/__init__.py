@@ -14,8 +14,10 @@ from pgwerk.cli.doctor import doctor
 from pgwerk.cli.exits import Exit
 from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
+from pgwerk.cli.queues import info, queues, slowest, stats, throughput
 from pgwerk.cli.schedules import schedules
 from pgwerk.cli.steering import abort, cancel, delete, purge, retry
+from pgwerk.cli.top import top
 from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 from pgwerk.events import one_line
@@ -37,7 +39,7 @@ class _Commands(click.Group):
         except WerkError as error:
             raise _Failure(str(error)) from error
         except psycopg.Error as error:
-            raise _Failure(f"Postgres says no: {one_line(error)}") from error
+            raise _Failure(f"the server said no: {one_line(error)}") from error
         except KeyboardInterrupt:
             raise SystemExit(Exit.Interrupted) from None
 
@@ -50,6 +52,8 @@ def commands() -> None:
 
 for command in (
     worker,
+    info,
+    top,
     enqueue,
     jobs,
     job,
@@ -59,6 +63,10 @@ for command in (
     abort,
     delete,
     purge,
+    queues,
+    stats,
+    slowest,
+    throughput,
     schedules,
     check,
     doctor,

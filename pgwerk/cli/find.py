@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def find_app(path: str) -> Werk:
     """Imported, if need be from the current folder."""
-    module, _, attribute = path.partition(":")
-    if not module or not attribute:
-        raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
+    module, attribute = parts_of(path)
     found: object = import_from_here(module, path)
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -28,6 +26,13 @@ def find_app(path: str) -> Werk:
     if not isinstance(found, Werk):
         raise InvalidType(f"{path} is no Werk, it is {brief(found)}; name the app itself")
     return found
+
+
+def parts_of(path: str) -> tuple[str, str]:
+    module, _, attribute = path.partition(":")
+    if not module or not attribute:
+        raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
+    return module, attribute
 
 
 def look_here() -> str:
@@ -52,5 +57,7 @@ def import_from_here(module: str, path: str) -> ModuleType:
 
 
 def _place(error: Exception) -> str:
+    if isinstance(error, SyntaxError) and error.filename:  # it was raised by Python, over the user's line
+        return f" at {error.filename}:{error.lineno}"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")]
     return f" at {frames[-1].filename}:{frames[-1].lineno}"

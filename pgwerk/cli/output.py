@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+NARROW = 100  # columns of a terminal up to which tables stand close
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
 
 
@@ -38,11 +41,23 @@ def arguments_of(text: str) -> dict[str, Any]:
             raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
 
 
+def seconds(number: float) -> str:
+    """As people say it, to three digits."""
+    if number < 1:
+        return f"{number * 1000:.3g} ms"
+    unit, size = next((unit, size) for unit, size in _UNITS if number >= size)
+    return f"{number / size:.3g} {unit}"
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def show_fields(row: Mapping[str, Any]) -> None:
     """One thing, a line a field."""
     width = max(map(len, row))
     for name, value in row.items():
-        click.echo(f"{name:<{width}}  {_words(value)}")
+        click.echo(f"{name:<{width}}  {words(value)}")
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None:
@@ -51,26 +66,34 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None
         say_json(rows)
     elif not rows:
         click.echo(none)
-    elif sys.stdout.isatty():
+    elif is_terminal():
         _show_table(rows)
     else:
         _show_lines(rows)
 
 
 def _show_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = _rich("table").Table(*rows[0], box=_rich("box").SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    console = _rich("console").Console(highlight=False, markup=False)
+    padding = (0, 1 if console.width > NARROW else 0)
+    box = _rich("box").SIMPLE_HEAD
+    table = _rich("table").Table(*rows[0], box=box, header_style="bold", pad_edge=False, padding=padding)
     for row in rows:
-        table.add_row(*map(_words, row.values()))
-    _rich("console").Console(highlight=False, markup=False).print(table)
+        table.add_row(*map(_short, row.values()))
+    console.print(table)
 
 
 def _show_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Columns by tabs, so that `cut` finds them."""
     for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
-        click.echo("\t".join(" ".join(_words(value).split()) for value in row.values()))
+        click.echo("\t".join(" ".join(words(value).split()) for value in row.values()))
 
 
-def _words(value: object) -> str:
+def _short(value: object) -> str:
+    """A time is that of the reader's clock."""
+    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else words(value)
+
+
+def words(value: object) -> str:
     match value:
         case None:
             return "-"

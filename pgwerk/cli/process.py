@@ -17,6 +17,7 @@ from pgwerk.worker.supervisor import WORN
 if TYPE_CHECKING:
     from types import FrameType
 
+    from pgwerk.worker.health import Tell
     from pgwerk.worker.worker import Worker
 
 PARTING = 2.0  # seconds for what a program does at its end
@@ -36,12 +37,12 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def run_to_end(worker: Worker) -> None:
+def run_to_end(worker: Worker, tell: Tell | None = None) -> None:
     """Until the worker has stopped; then the process ends within `PARTING` seconds, whatever its threads do.
 
     Python itself would wait for a handler's thread that never returns.
     """
-    status = 1
+    status, worker.tell = 1, tell
     with asyncio.Runner() as runner:
         try:
             run_through(runner.get_loop(), runner.get_loop().create_task(worker.run()))

@@ -6,9 +6,9 @@ import click
 
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.target import on_app
-from pgwerk.control import MOST_LISTED, PENDING
+from pgwerk.control import MOST_LISTED
 from pgwerk.errors import InvalidOption
-from pgwerk.job import JobStatus
+from pgwerk.job import PENDING, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

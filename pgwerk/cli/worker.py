@@ -7,9 +7,12 @@ import click
 
 from pgwerk.cli.find import find_app
 from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
+from pgwerk.cli.reload import run_reloaded, take_lifeline
 from pgwerk.cli.settings import configure, setting_options
+from pgwerk.config import WerkConfig
 from pgwerk.logs import configure_logging
 from pgwerk.scheduler import scheduler_of
+from pgwerk.worker.health import Health
 from pgwerk.worker.supervisor import Supervisor
 from pgwerk.worker.worker import worker_of
 
@@ -22,8 +25,9 @@ from pgwerk.worker.worker import worker_of
 )  # fmt: skip
 @click.option("--schedules", is_flag=True, help="fire schedules too; any number of workers may do so")
 @click.option("--burst", is_flag=True, help="stop when nothing is left that could run now")
+@click.option("--reload", is_flag=True, help="start anew when a Python file of the app changes, for development")
 @setting_options()
-def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: Any) -> None:
+def worker(app: str, queues: str, *, schedules: bool, burst: bool, reload: bool, **settings: Any) -> None:
     """Run the jobs of an app.
 
     An app is named like tasks:app, and found from the current folder too. The worker runs until
@@ -32,6 +36,11 @@ def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: A
     says, else as the environment says, else the default.
     """
     leave_on_signals()
+    lifeline = take_lifeline()
+    if reload and lifeline is None:
+        config = WerkConfig.from_env().changed(**settings)
+        configure_logging(config.log_level, config.log_format)
+        raise SystemExit(run_reloaded(app))
     found = find_app(app)
     configure(found, settings)
     configure_logging(found.config.log_level, found.config.log_format)
@@ -39,10 +48,13 @@ def worker(app: str, queues: str, *, schedules: bool, burst: bool, **settings: A
     runner = worker_of(found.config.worker_type)(found, _weights(queues), burst=burst, scheduler=scheduler)
     run = partial(run_to_end, runner)
     config = found.config
-    if config.processes == 1 and config.max_jobs is None and config.max_memory is None:
+    if config.processes == 1 and config.max_jobs is None and config.max_memory is None and lifeline is None:
         run()
         return
-    supervisor = Supervisor(run, config.processes, patience=config.shutdown_timeout, may_end=burst)
+    supervisor = Supervisor(
+        run, config.processes, patience=config.shutdown_timeout, may_end=burst, health=Health.of(runner),
+        lifeline=lifeline,
+    )  # fmt: skip
     status = supervisor.run()
     ignore_signals()
     raise SystemExit(status)

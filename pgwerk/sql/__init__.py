@@ -19,17 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CATALOGUES = (
-    "schema",
-    "session",
-    "enqueue",
-    "exchange",
-    "ending",
-    "maintenance",
-    "workers",
-    "control",
-    "schedules",
+    "schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control", "overview", "schedules",
     "doctor",
-)
+)  # fmt: skip
 PINNED = ("exchange", "ending", "maintenance")
 # Nothing that frames a transaction matters to these: they read no rows of jobs and wait for nobody.
 BARE = ("enqueue_one", "enqueue_now")

@@ -10,28 +10,119 @@ where j.status is not null;
 -- name: list_jobs
 -- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the
 -- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
-select * from pgwerk.jobs
-where status is not null
-    and (:before::bigint is null or id < :before::bigint)
-    and (:queue::text is null or queue = :queue::text)
-    and (:status::text is null or status = :status::text)
-    and (:function::text is null or function = :function::text)
-    and (:key::text is null or key = :key::text)
-    and (:group::text is null or group_key = :group::text)
-    and (:worker_id::bigint is null or worker_id = :worker_id::bigint)
-    and (:meta::jsonb is null or meta @> :meta::jsonb)
-    and (:enqueued_from::timestamptz is null or enqueued_at >= :enqueued_from::timestamptz)
-    and (:enqueued_until::timestamptz is null or enqueued_at < :enqueued_until::timestamptz)
-    and (:completed_from::timestamptz is null or completed_at >= :completed_from::timestamptz)
-    and (:completed_until::timestamptz is null or completed_at < :completed_until::timestamptz)
-    and (:callbacks::boolean or callback_of is null)
+--
+-- Jobs of a state are looked for where they stand, so that a few failed ones beside a million others are found at once.
+-- Just one branch of the candidates has rows, in its own order, and is read no further than needed (a sort of them all
+-- would read everything). Ready entries stand in another order: of each lane the last `page` are enough where nothing else is
+-- asked of them (`is_filtered`), all are sorted where they are few, and else every job is looked at.
+with recursive lane as (
+    (
+        select queue, priority from pgwerk.ready
+        where :status::text = 'queued' and (:queue::text is null or queue = :queue::text)
+        order by queue, priority limit 1
+    )
+    union all
+    select next.queue, next.priority
+    from lane cross join lateral (
+        select queue, priority from pgwerk.ready r
+        where (r.queue, r.priority) > (lane.queue, lane.priority) and (:queue::text is null or queue = :queue::text)
+        order by queue, priority limit 1
+    ) next
+),
+how as materialized (
+    select :is_filtered::boolean and exists (select from pgwerk.ready offset 10000) as walks
+),
+candidate as (
+    (
+        select id from pgwerk.job
+        where id < :before::bigint
+            and (:status::text is null or (:status::text = 'queued' and (select walks from how)))
+        order by id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.finished
+        where :status::text = 'complete' and job_id < :before::bigint and status = 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.finished
+        where :status::text = 'failed' and job_id < :before::bigint and status = 'failed' and status <> 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.finished
+        where :status::text = 'aborted' and job_id < :before::bigint and status = 'aborted' and status <> 'complete'
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.active
+        where :status::text in ('active', 'aborting') and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.scheduled
+        where :status::text = 'scheduled' and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id from pgwerk.waiting
+        where :status::text = 'waiting' and job_id < :before::bigint
+        order by job_id desc
+    )
+    union all
+    (
+        select job_id
+        from (
+            select job_id from pgwerk.blocked where job_id < :before::bigint
+            union all
+            select job_id from pgwerk.ready where job_id < :before::bigint and seq <> job_id
+            union all
+            select r.job_id
+            from lane cross join lateral (
+                select job_id from pgwerk.ready
+                where ready.queue = lane.queue and ready.priority = lane.priority
+                    and ready.seq >= 0 and ready.seq < :before::bigint and ready.seq = ready.job_id
+                order by ready.seq desc
+                limit case when not :is_filtered::boolean then :page::bigint end
+            ) r
+        ) standing
+        where :status::text = 'queued' and not (select walks from how)
+        order by job_id desc
+    )
+)
+select j.*
+from candidate c
+cross join lateral (
+    select id from pgwerk.job
+    where job.id = c.id
+        and (:queue::text is null or queue = :queue::text)
+        and (:function::text is null or function = :function::text)
+        and (:key::text is null or key = :key::text)
+        and (:group::text is null or group_key = :group::text)
+        and (:meta::jsonb is null or meta @> :meta::jsonb)
+        and (:enqueued_from::timestamptz is null or enqueued_at >= :enqueued_from::timestamptz)
+        and (:enqueued_until::timestamptz is null or enqueued_at < :enqueued_until::timestamptz)
+        and (:callbacks::boolean or callback_of is null)
+    offset 0
+) asked
+cross join lateral (select * from pgwerk.jobs where jobs.id = asked.id offset 0) j
+where j.status is not null
+    and (:status::text is null or j.status = :status::text)
+    and (:worker_id::bigint is null or j.worker_id = :worker_id::bigint)
+    and (:completed_from::timestamptz is null or j.completed_at >= :completed_from::timestamptz)
+    and (:completed_until::timestamptz is null or j.completed_at < :completed_until::timestamptz)
     and (
         :text::text is null
-        or strpos(lower(function), lower(:text::text)) > 0
-        or strpos(lower(key), lower(:text::text)) > 0
-        or strpos(lower(payload::text), lower(:text::text)) > 0
-        or strpos(lower(error), lower(:text::text)) > 0)
-order by id desc
+        or strpos(lower(j.function), lower(:text::text)) > 0
+        or strpos(lower(j.key), lower(:text::text)) > 0
+        or strpos(lower(j.payload::text), lower(:text::text)) > 0
+        or strpos(lower(j.error), lower(:text::text)) > 0)
 limit :limit::bigint offset :offset::bigint;
 
 -- name: executions
@@ -203,124 +294,7 @@ where exists (select from pgwerk.finished f where f.job_id = w.id offset 0)
 -- name: stop_waiting
 delete from pgwerk.waiter where job_id = any (:ids::bigint[]);
 
--- name: list_workers
-select w.*, (select count(*) from pgwerk.active a where a.worker_id = w.id) as running
-from pgwerk.worker w
-where :worker_id::bigint is null or w.id = :worker_id::bigint
-order by w.id;
-
--- name: queue_stats
--- What has not ended, by queue; callbacks only where they are asked for.
-with standing as (
-    select queue, 'queued' as status, job_id from pgwerk.ready
-    union all select queue, 'queued', job_id from pgwerk.blocked
-    union all select queue, 'scheduled', job_id from pgwerk.scheduled
-    union all select queue, 'waiting', job_id from pgwerk.waiting
-    union all select j.queue, case when is_aborting then 'aborting' else 'active' end, a.job_id
-    from pgwerk.active a join pgwerk.job j on j.id = a.job_id
-)
-select
-    s.queue,
-    count(*) filter (where s.status = 'queued') as queued,
-    count(*) filter (where s.status = 'scheduled') as scheduled,
-    count(*) filter (where s.status = 'waiting') as waiting,
-    count(*) filter (where s.status = 'active') as active,
-    count(*) filter (where s.status = 'aborting') as aborting,
-    min(greatest(j.enqueued_at, j.scheduled_at)) filter (where s.status = 'queued') as oldest_queued_at
-from standing s
-join pgwerk.job j on j.id = s.job_id
-where :callbacks::boolean or j.callback_of is null
-group by s.queue
-order by s.queue;
-
--- name: throughput
--- Ended jobs for each of the last minutes.
-select
-    date_trunc('minute', f.finished_at) as minute,
-    count(*) filter (where f.status = 'complete') as complete,
-    count(*) filter (where f.status = 'failed') as failed,
-    count(*) filter (where f.status = 'aborted') as aborted
-from unnest(array['complete', 'failed', 'aborted']) s (status)
-cross join lateral (
-    select status, finished_at from pgwerk.finished
-    where finished.status = s.status and finished.finished_at >= now() - :minutes::bigint * interval '1 minute'
-) f
-group by 1
-order by 1;
-
--- name: server_info
-select
-    current_setting('server_version') as version,
-    pg_database_size(current_database()) as database_bytes,
-    sum(pg_total_relation_size(c.oid))::bigint as schema_bytes
-from pg_class c
-where c.relnamespace = to_regnamespace(:quoted_schema::text) and c.relkind = 'r';
-
 -- name: truncate
 truncate
     pgwerk.job, pgwerk.ready, pgwerk.blocked, pgwerk.scheduled, pgwerk.waiting, pgwerk.dependency, pgwerk.active,
     pgwerk.attempt, pgwerk.finished, pgwerk.waiter;
-
--- name: vacuum
-vacuum (analyze)
-    pgwerk.job, pgwerk.ready, pgwerk.blocked, pgwerk.scheduled, pgwerk.waiting, pgwerk.dependency, pgwerk.active,
-    pgwerk.attempt, pgwerk.finished, pgwerk.waiter, pgwerk.worker, pgwerk.idle;
-
--- name: why
--- What keeps a job from running, or runs it: what it waits for, who stands in its way, who could take it, and how many
--- come before it (at most 10,001 are counted).
-select
-    j.*,
-    own.name as worker_name,
-    unmet.jobs as unmet,
-    rival.id as rival_id, rival.function as rival_function, rival.status as rival_status,
-    rival.started_at as rival_started_at, holder.name as rival_worker,
-    (select count(*) from pgwerk.worker w where w.state = 'alive' and j.queue = any (w.queues)) as workers,
-    ahead.jobs as ahead,
-    pace.jobs as ended_in_a_minute
-from pgwerk.jobs j
-left join pgwerk.worker own on own.id = j.worker_id
-left join lateral (
-    select jsonb_agg(jsonb_build_object('id', o.id, 'function', o.function, 'status', o.status) order by o.id) as jobs
-    from pgwerk.dependency d
-    cross join lateral (select * from pgwerk.jobs where id = d.on_id offset 0) o
-    where d.job_id = j.id and not d.is_met
-) unmet on j.status = 'waiting'
-left join lateral (
-    select job_id from (
-        (select job_id, 1 as place from pgwerk.active where group_key = j.group_key)
-        union all
-        (
-            select job_id, 2 from pgwerk.ready
-            where group_key = j.group_key and queue = j.queue order by priority desc, job_id limit 1
-        )
-        union all
-        (
-            select job_id, 3 from pgwerk.blocked
-            where group_key = j.group_key and queue = j.queue order by priority desc, +job_id limit 1
-        )
-    ) r
-    where job_id <> j.id order by place limit 1
-) in_the_way on j.is_blocked
-left join lateral (select * from pgwerk.jobs where id = in_the_way.job_id offset 0) rival on true
-left join pgwerk.worker holder on holder.id = rival.worker_id
-left join lateral (
-    select r.priority, r.seq from pgwerk.ready r where r.ctid = pgwerk.place_of(j.id)
-) place on j.status = 'queued'
-left join lateral (
-    select count(*) as jobs from (
-        select from pgwerk.ready r
-        where r.queue = j.queue and (r.priority > place.priority or (r.priority = place.priority and r.seq < place.seq))
-        limit 10001
-    ) r
-) ahead on place.seq is not null
-left join lateral (
-    select count(*) filter (where recent.queue = j.queue) as jobs
-    from (
-        select b.queue from pgwerk.finished f
-        cross join lateral (select queue from pgwerk.job where id = f.job_id offset 0) b
-        where f.status = 'complete' and f.finished_at > now() - interval '1 minute'
-        order by f.finished_at desc limit 10001
-    ) recent
-) pace on place.seq is not null
-where j.id = :job_id::bigint;

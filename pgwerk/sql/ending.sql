@@ -31,11 +31,11 @@ from held;
 -- by that worker; without one, the job wherever it waits (if it is to expire: only while it still may). The answer
 -- names what was found; the rest had been moved by somebody else before.
 -- What follows a job is written with its end: its callback, and the next of its runs. A worker knows of most jobs that
--- nothing does (`has_sequel`), and no row is read for them.
+-- nothing does (`has_sequel`), and no row is read for them. It also counts what it ends by itself (`is_counted`).
 with outcome as materialized (
     select * from json_to_recordset(:outcomes::json) as o (
         job_id bigint, worker_id bigint, claim_no bigint, status text, result jsonb, error text, expired boolean,
-        has_sequel boolean)
+        has_sequel boolean, is_counted boolean)
 ),
 unclaimed as materialized (
     select * from outcome where worker_id is null
@@ -46,7 +46,7 @@ held as (
         and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
     returning
         a.job_id, o.status, a.attempt - o.expired::integer as attempt, a.worker_id, o.result, o.error,
-        case when not o.expired then a.started_at end as started_at, o.has_sequel
+        case when not o.expired then a.started_at end as started_at, o.has_sequel, o.is_counted
 ),
 unreadied as (
     delete from pgwerk.ready r using unclaimed o
@@ -72,7 +72,7 @@ unwaited as (
 ),
 ended as materialized (
     select
-        e.*, j.queue, j.priority,
+        e.*, j.queue, j.priority, j.function,
         case e.status when 'complete' then j.on_success when 'failed' then j.on_failure else j.on_stopped end as callback,
         e.status = 'complete' and j.repeat_remaining > 0 as repeats,
         case
@@ -83,7 +83,7 @@ ended as materialized (
     from (
         select * from held
         union all
-        select job_id, status, attempt, null, null, error, null, true from (
+        select job_id, status, attempt, null, null, error, null, true, false from (
             select * from unreadied union all select * from unblocked
             union all select * from unscheduled union all select * from unwaited
         ) u
@@ -96,6 +96,11 @@ finished as (
         job_id, status, attempt, worker_id, result, error, started_at, now() + seconds_kept * interval '1 second'
     from ended
     returning job_id
+),
+tallied as (
+    insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
+    select date_trunc('minute', now()), 0, queue, function, status, count(*), 0, 0
+    from ended where not is_counted and queue is not null group by queue, function, status
 ),
 called_back as (
     insert into pgwerk.job (function, payload, queue, priority, max_attempts, timeout_secs, callback_of)

@@ -2,14 +2,19 @@
 
 -- name: claim
 -- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`, `room` of them in all.
--- Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
+-- Nothing of a queue that is paused. Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
 -- settle follows need not flush by itself: it is on disk before that one's answer.
 --
 -- As soon as one of them is in a group, this takes none, and where one stands among the active already, it fails: they
 -- are left for claim_grouped, which costs a third more.
 with candidate as materialized (
     select c.*
-    from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
+    from (
+        select *
+        from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
+        where not exists (select from pgwerk.pause p where p.queue = l.queue and p.paused_at is not null offset 0)
+        offset 0
+    ) l
     cross join lateral (
         select r.ctid as place, r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
         from pgwerk.ready r
@@ -61,7 +66,12 @@ from asked a;
 -- stays where it is and is looked at again.
 with candidate as materialized (
     select c.*, best.place as best_place
-    from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
+    from (
+        select *
+        from json_to_recordset(:lanes::json) as l (queue text, priority smallint, low bigint, high bigint)
+        where not exists (select from pgwerk.pause p where p.queue = l.queue and p.paused_at is not null offset 0)
+        offset 0
+    ) l
     cross join lateral (
         select r.ctid as place, r.queue, r.priority, r.seq, r.job_id, r.attempt, r.group_key, r.expires_at
         from pgwerk.ready r
@@ -160,8 +170,12 @@ cross join lateral (
 
 -- name: outlook
 -- When the next scheduled job is due (seconds since 1970, and from now; what was due before `due_from` is known to
--- be gone), and which transactions may still bring entries behind a cursor: those from `oldest` up to `newest`.
+-- be gone), which queues are paused (and how often that has
+-- changed), and which transactions may still bring entries behind a cursor: those from
+-- `oldest` up to `newest`.
 select
+    (select array_agg(queue::text) filter (where paused_at is not null) from pgwerk.pause) as paused,
+    (select coalesce(sum(changes), 0)::bigint from pgwerk.pause) as pause_changes,
     (
         select extract(epoch from due)::double precision from pgwerk.scheduled
         where due >= to_timestamp(:due_from::double precision) order by due limit 1
@@ -176,3 +190,10 @@ select a.job_id, a.claim_no, a.attempt
 from pgwerk.active a
 where a.worker_id = :worker_id::bigint and a.claim_no <= :newest_claim::bigint
     and a.job_id <> all (:running::bigint[]);
+
+-- name: count_ended
+-- Adds up what has ended here since the last time.
+insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
+select date_trunc('minute', now()), 0, t.queue, t.function, t.status, t.jobs, t.run_secs, t.longest_secs
+from json_to_recordset(:counts::json) as t (
+    queue text, function text, status text, jobs bigint, run_secs double precision, longest_secs double precision);

@@ -26,7 +26,9 @@ select
             where status = 'aborted' and finished_at < now() - :failure_ttl::double precision * interval '1 second')
         as forget,
     exists (select from pgwerk.worker where ended_at < now() - interval '1 day')
-        or exists (select from pgwerk.waiter where until < now()) as tidy;
+        or exists (select from pgwerk.waiter where until < now()) as tidy,
+    exists (select from pgwerk.tally_to_add_up)
+        or exists (select from pgwerk.tally where grain = 2 and since < now() - interval '100 days') as add_up;
 
 -- name: promote
 with due as materialized (
@@ -186,4 +188,25 @@ delete from pgwerk.worker where id in (
 -- name: forget_waiters
 delete from pgwerk.waiter where id in (
     select id from pgwerk.waiter where until < now() limit :batch::bigint for update skip locked
+);
+
+-- name: add_up
+-- What was reported second by second becomes a row a minute, and after three days a row an hour.
+with chosen as materialized (
+    select id, period from pgwerk.tally_to_add_up limit :batch::bigint for update skip locked
+),
+gone as (
+    delete from pgwerk.tally t using chosen c
+    where t.id = any (array(select id from chosen)) and t.id = c.id
+    returning t.*, c.period
+)
+insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
+select period, grain + 1, queue, function, status, sum(jobs), sum(run_secs), max(longest_secs)
+from gone
+group by period, grain, queue, function, status;
+
+-- name: forget_tally
+delete from pgwerk.tally where id in (
+    select id from pgwerk.tally where grain = 2 and since < now() - interval '100 days'
+    order by since limit :batch::bigint for update skip locked
 );

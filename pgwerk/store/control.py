@@ -14,11 +14,13 @@ class ControlStore(Catalogue):
     def get_jobs(self, ids: Sequence[int]) -> Call[list[Row]]:
         return self._call("get_jobs", every, ids=list(ids))
 
-    def why(self, job_id: int) -> Call[list[Row]]:
-        return self._call("why", every, job_id=job_id)
-
-    def list_jobs(self, **values: Any) -> Call[list[Row]]:
-        return self._call("list_jobs", every, **values)
+    def list_jobs(self, before: int | None, limit: int, offset: int, **filters: Any) -> Call[list[Row]]:
+        plainly = {"status", "queue", "callbacks"}
+        is_filtered = not filters["callbacks"] or any(
+            value is not None for name, value in filters.items() if name not in plainly
+        )
+        page = {"before": 2**63 - 1 if before is None else before, "limit": limit, "offset": offset}
+        return self._call("list_jobs", every, page=limit + offset, is_filtered=is_filtered, **page, **filters)
 
     def executions(self, job_id: int) -> Call[list[Row]]:
         return self._call("executions", every, job_id=job_id)
@@ -49,21 +51,6 @@ class ControlStore(Catalogue):
     def ended_before(self, status: str, seconds: float, batch: int) -> Call[list[int]]:
         values = {"status": status, "seconds": seconds, "batch": batch}
         return self._call("ended_before", lambda rows: [row["job_id"] for row in rows], **values)
-
-    def list_workers(self, worker_id: int | None) -> Call[list[Row]]:
-        return self._call("list_workers", every, worker_id=worker_id)
-
-    def queue_stats(self, *, callbacks: bool) -> Call[list[Row]]:
-        return self._call("queue_stats", every, callbacks=callbacks)
-
-    def throughput(self, minutes: int) -> Call[list[Row]]:
-        return self._call("throughput", every, minutes=minutes)
-
-    def server_info(self) -> Call[Row]:
-        return self._call("server_info", lambda rows: rows[0], quoted_schema=f'"{self.schema}"')
-
-    def vacuum(self) -> Call[None]:
-        return self._call("vacuum", nothing)
 
     def truncate(self) -> Call[None]:
         return self._call("truncate", nothing)

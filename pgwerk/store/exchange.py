@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgwerk.store.catalogue import Catalogue, as_json, every
+from pgwerk.store.catalogue import Catalogue, as_json, every, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgwerk.wire import Call, Row
 
@@ -68,6 +68,10 @@ class Claimed(NamedTuple):
 
 
 class Outlook(NamedTuple):
+    paused: list[str] | None
+    pause_changes: int
+    """How often it has changed which queues are paused."""
+
     due: float | None
     """When the next scheduled job is due, by the server's clock, in seconds since 1970."""
 
@@ -107,6 +111,9 @@ class ExchangeStore(Catalogue):
 
     def outlook(self, due_from: float) -> Call[Outlook]:
         return self._call("outlook", lambda rows: Outlook(**rows[0]), due_from=due_from)
+
+    def count_ended(self, counts: Sequence[Mapping[str, Any]]) -> Call[None]:
+        return self._call("count_ended", nothing, counts=as_json(counts))
 
     def orphans(self, worker_id: int, newest_claim: int, running: Sequence[int]) -> Call[list[Orphan]]:
         values = {"worker_id": worker_id, "newest_claim": newest_claim, "running": list(running)}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call, Row
 
 BATCH = 500
+TALLIED = 10_000  # of these small rows at once
 
 
 class Duties(NamedTuple):
@@ -22,6 +23,7 @@ class Duties(NamedTuple):
     free: bool
     forget: bool
     tidy: bool
+    add_up: bool
 
 
 class Lost(NamedTuple):
@@ -103,6 +105,12 @@ class MaintenanceStore(Catalogue):
 
     def forget_waiters(self) -> Call[None]:
         return self._call("forget_waiters", nothing, batch=BATCH)
+
+    def add_up(self) -> Call[None]:
+        return self._call("add_up", nothing, batch=TALLIED)
+
+    def forget_tally(self) -> Call[None]:
+        return self._call("forget_tally", nothing, batch=TALLIED)
 
 
 def _ids(rows: list[Row]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgwerk import events
 from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
-from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
+from pgwerk.execution import Attempt, Outcome, Ran, Reported, Verdict, decide, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
 from pgwerk.worker.executors.work import Work, context_of
@@ -45,6 +45,12 @@ class Running:
 
     verdict: Verdict | None = None
     """How it is to end, where that was decided from outside: interrupted, aborted, or lost to somebody else."""
+
+    started_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.started_at is None else time.monotonic() - self.started_at
 
 
 class End(NamedTuple):
@@ -137,8 +143,9 @@ class Attempts:
         while self._ahead and len(self._running) + self._stuck < self._concurrency:
             job_id, running = self._ahead.popitem(last=False)
             self._running[job_id] = running
+            running.started_at = time.monotonic()
             if running.row.heartbeat_secs is not None:
-                running.sign_at = time.monotonic() + running.row.heartbeat_secs
+                running.sign_at = running.started_at + running.row.heartbeat_secs
             running.task = self._loop.create_task(self._run(running))
 
     def hand_back(self) -> None:
@@ -285,6 +292,7 @@ class Attempts:
         return Outcome(
             row.job_id, self._worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
             attempt, end.verdict is Verdict.EXPIRED, row.group_key is not None, row.has_sequel is not False,
+            Ran(row.queue, str(row.function), running.seconds),
         )  # fmt: skip
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:

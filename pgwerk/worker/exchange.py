@@ -17,10 +17,11 @@ from pgwerk import events
 from pgwerk.ending import aborts, failures, merged
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import Ended, EndingStore
-from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan
+from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan, Outlook
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 from pgwerk.store.workers import WorkerStore
 from pgwerk.wire import Disconnected, gave_way, is_refusal
+from pgwerk.worker.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,6 +77,7 @@ class Exchange:
         self._maintenance, self._workers = MaintenanceStore(schema), WorkerStore(schema)
         self._control = ControlStore(schema)
         self._session: Session | None = None
+        self.tally = Tally()
         self._claim_no = 0
         self._span = 0
         self._without_group = GROUPLESS  # entries since the last one of a group
@@ -121,6 +123,7 @@ class Exchange:
             "promote": self._promotion() if promotes else None,
             "claim": self._claim(room, looks, announce, settles=bool(outcomes), thorough=thorough) if asks else None,
             "settle": self._endings.end(outcomes),
+            "tally": self.count_ended() if self.tally.is_due else None,
         }
         sent = {name: calls for name, calls in parts.items() if calls}
         answers = dict(zip(sent, await self._converse(*sent.values()), strict=True)) if sent else {}
@@ -131,6 +134,8 @@ class Exchange:
             self._read_claim(turn, answers["claim"], room, looks=looks)
         if "settle" in answers:
             await self._read_settlement(turn, answers["settle"], outcomes)
+        if isinstance(error := answers.get("tally"), psycopg.Error):
+            self._note_failure(turn, "the tally of the last second", error)
         turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
         await self._read_subjects(turn)
         return turn
@@ -143,6 +148,10 @@ class Exchange:
 
     def orphans_of(self, running: Iterable[int]) -> Call[list[Orphan]]:
         return self._claims.orphans(self._worker_id, self._claim_no, list(running))
+
+    def count_ended(self) -> list[Call[None]]:
+        counts = self.tally.take()
+        return [self._claims.count_ended(counts)] if counts else []
 
     def _promotion(self) -> list[Call[Any]]:
         return [self._maintenance.promote(self._due_from)]
@@ -193,7 +202,13 @@ class Exchange:
             self._lanes.look_around(outlook)
             self._note_due(outlook.due, outlook.clock)
         self._read_candidates(turn, answers[-1], room)
-        if looks and new_lanes:
+        if looks:
+            self._read_look(turn, new_lanes, outlook)
+
+    def _read_look(self, turn: Turn, new_lanes: list[tuple[str, int]], outlook: Outlook) -> None:
+        if self._lanes.pause(outlook.paused or (), outlook.pause_changes):
+            turn.more, self._looked_at = True, float("-inf")
+        elif new_lanes:
             turn.more = True
             for queue, priority in new_lanes:
                 self._lanes.add(queue, priority)

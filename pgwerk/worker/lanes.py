@@ -104,6 +104,17 @@ class Lanes:
         """After a reconnect nothing is known: a failover can even take the sequence back."""
         self._lanes: dict[tuple[str, int], tuple[Lane, Lane]] = {}
         self._asked: list[tuple[Lane, Range]] = []
+        self._paused: frozenset[str] = frozenset()
+        self._pause_changes = 0
+
+    def pause(self, queues: Iterable[str], changes: int) -> bool:
+        """These and no others rest. True: that has changed; where entries are has to be found anew, as what was swept
+        meanwhile proves nothing.
+        """
+        if changes == self._pause_changes:
+            return False
+        self._paused, self._pause_changes, self._lanes = frozenset(queues), changes, {}
+        return True
 
     def add(self, queue: str, priority: int) -> None:
         front = Lane(queue, priority, FRONT, BACK)
@@ -130,6 +141,8 @@ class Lanes:
         """The priorities between the known ones: an entry there must not wait until somebody tells."""
         found = []
         for queue in self._turns.queues:
+            if queue in self._paused:
+                continue
             known = sorted(priority for name, priority in self._lanes if name == queue)
             bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
             found += [Gap(queue, low, high) for low, high in pairwise(bounds) if high - low > 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import socket
@@ -50,6 +51,7 @@ class Life:
         self.is_lost = False
         self._is_away = False
         self._has_failed = False
+        self._asked_at = math.inf  # when the question was asked that is not answered yet
         self._worker, self._database = worker, worker.app.database
         self._executor = executor
         self._pulse = asyncio.Event()
@@ -69,6 +71,10 @@ class Life:
         lanes = Lanes(worker.weights or worker.queues, DequeueStrategy(worker.config.dequeue_strategy))
         self._exchange = Exchange(self._database, lanes, self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
+        self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
+        self._beat = Beat(
+            self._database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge
+        )
         await self._exchange.connect()
         self._say_started()
 
@@ -120,14 +126,17 @@ class Life:
     def running(self) -> int:
         return self._attempts.running
 
+    @property
+    def heard_at(self) -> float:
+        """When all was well with both conversations, by the monotonic clock."""
+        return min(self._beat.heard_at, self._asked_at)
+
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
         worker, database = self._worker, self._database
-        self._rounds = Rounds(Maintenance(database, worker.config), worker.config.sweep_interval)
         self._upkeep = Upkeep(database, self.id, self._attempts, lambda: self._abort_interval)
         self._listener = Listener(database, self.name, worker.queues, self._wake, self._hear, self._upkeep.tell)
-        beat = Beat(database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge)
-        beat.start()
+        self._beat.start()
         tasks = [asyncio.create_task(self._rounds.run()), asyncio.create_task(self._upkeep.run())]
         if worker.config.listen and not worker.burst:
             tasks.append(asyncio.create_task(self._listener.run()))
@@ -137,7 +146,7 @@ class Life:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await beat.stop()
+            await self._beat.stop()
             self._exchange.close()
             self.close()
 
@@ -155,6 +164,8 @@ class Life:
         if orphans := await session.run(self._exchange.orphans_of(self._attempts.known())):
             back = [Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans]
             await session.transact(*EndingStore(self._database.schema).end(back))
+        if counts := self._exchange.count_ended():
+            await session.transact(*counts)
 
     def _is_over(self) -> bool:
         if self.is_lost or (self._is_away and self._worker.is_cut_short):
@@ -205,7 +216,7 @@ class Life:
                 self._attempts.hand_back()
 
     def _has_business(self) -> bool:
-        if self._attempts.has_outcomes or self._orphans_in == 0:
+        if self._attempts.has_outcomes or self._exchange.tally.is_due or self._orphans_in == 0:
             return True
         return self._room > 0 and self._is_time_to_claim()
 
@@ -223,7 +234,7 @@ class Life:
 
     def _rest_seconds(self) -> float | None:
         """None: only a change can end the rest."""
-        moments = [self._attempts.patience, self._orphans_in]
+        moments = [self._attempts.patience, self._orphans_in, self._exchange.tally.due_in]
         if self._room:
             moments += [self._cadence.poll_in, self._exchange.due_in]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -232,6 +243,7 @@ class Life:
         room = 0 if self._has_failed and self._attempts.has_outcomes else self._room  # results first
         announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
         outcomes: list[Outcome] = []
+        self._asked_at = time.monotonic()
         try:
             await self._find_orphans()
             outcomes = self._attempts.take_outcomes()
@@ -241,6 +253,7 @@ class Life:
             self._resent |= {outcome.claim for outcome in outcomes}
             await self._survive(error)
             return
+        self._asked_at = math.inf
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
         self._has_failed = turn.failed
@@ -262,6 +275,7 @@ class Life:
         pending = {outcome.claim for outcome in turn.unsettled} | {outcome.claim for outcome, _ in turn.refused}
         for outcome in outcomes:
             if outcome.job_id in turn.ended.found:
+                self._exchange.tally.count(outcome)
                 self._follow_up(outcome)
             elif outcome.worker_id is not None and outcome.claim not in pending | self._resent:
                 events.emit(events.ClaimLost(outcome.job_id))
@@ -289,7 +303,7 @@ class Life:
                 break
         else:
             return
-        self._is_away = False
+        self._is_away, self._asked_at = False, math.inf
         self._cadence.restart()
         self._orphan_checks = [time.monotonic() + seconds for seconds in ORPHAN_CHECKS]
         events.emit(events.OutageEnded(self.name, time.monotonic() - began))

@@ -16,6 +16,7 @@ import select
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -23,10 +24,15 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from pgwerk import events
 from pgwerk.errors import InvalidOption, WerkError, brief
 from pgwerk.signals import STOPPING
+from pgwerk.worker.health import Board
 from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from pgwerk.worker.health import Health, State, Tell
+    from pgwerk.worker.responder import Responder
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before a dead child is replaced; doubled from one to the other
 WORN = 75  # the exit status (EX_TEMPFAIL) of a child that has done its part: another one takes its place at once
@@ -49,14 +55,21 @@ class _Place:
 
 
 class Supervisor:
-    """`work` is what a child does. It `may_end` by itself (a burst), or only when it was told to."""
+    """`work` is what a child does. It `may_end` by itself (a burst), or only when it was told to. With `health`, probes
+    are answered for all children, by what `work` tells. The end of the pipe `lifeline` is a SIGTERM.
+    """
 
-    def __init__(self, work: Callable[[], None], processes: int, *, patience: float, may_end: bool = False) -> None:
+    def __init__(
+        self, work: Callable[[Tell | None], None], processes: int, *, patience: float, may_end: bool = False,
+        health: Health | None = None, lifeline: int | None = None,
+    ) -> None:  # fmt: skip
         if processes < 1:
             raise InvalidOption(f"processes must be at least 1, got {brief(processes)}")
         self._work, self._patience, self._may_end = work, patience, may_end
         self._places = [_Place() for _ in range(processes)]
         self._at_work = mmap.mmap(-1, processes)  # a byte for each child, shared with it: it has begun to take jobs
+        self._health, self._board = health, Board(processes)
+        self._above = lifeline
         self._is_stopping = False
 
     def run(self) -> int:
@@ -68,10 +81,10 @@ class Supervisor:
         gc.freeze()
         self._lifeline, self._end = os.pipe()
         try:
-            with _Signals() as self._signals:
+            with self._answering() as self._responder, _Signals() as self._signals:
                 while not self._is_over():
                     self._start_due()
-                    self._hear(self._signals.wait(self._pause()))
+                    self._hear(self._wait())
                     self._reap()
         finally:
             os.close(self._lifeline)
@@ -80,6 +93,28 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         return all(place.pid is None and (self._is_stopping or place.due is None) for place in self._places)
+
+    def _answering(self) -> AbstractContextManager[Responder | None]:
+        return contextlib.nullcontext() if self._health is None else closing(self._health.responder(self._states))
+
+    def _states(self) -> list[State | None]:
+        states = [self._board.get(number) for number in range(len(self._places))]
+        return [state and state._replace(is_stopping=state.is_stopping or self._is_stopping) for state in states]
+
+    def _wait(self) -> bytes:
+        """For signals; probes are answered in passing."""
+        responder, above = self._responder, self._above
+        pauses = [self._pause(), responder.due_in if responder else None]
+        seconds = min((pause for pause in pauses if pause is not None), default=None)
+        sources = [self._signals, responder, above]
+        ready, _, _ = select.select([source for source in sources if source is not None], [], [], seconds)
+        if responder:
+            responder.serve()
+        if above is not None and above in ready:
+            self._above = None
+            logger.error("the parent of process %d is gone; it stops", os.getpid())
+            return bytes([signal.SIGTERM])
+        return self._signals.read() if self._signals in ready else b""
 
     def _pause(self) -> float | None:
         """Seconds until a child is due; None: until something happens."""
@@ -105,6 +140,7 @@ class Supervisor:
                 continue
             ended, status = os.waitpid(place.pid, os.WNOHANG)
             if ended:
+                self._board.put(number, None)
                 self._bury(place, os.waitstatus_to_exitcode(status), was_at_work=bool(self._at_work[number]))
 
     def _bury(self, place: _Place, status: int, *, was_at_work: bool) -> None:
@@ -151,7 +187,7 @@ class Supervisor:
             threading.Thread(target=_watch, args=(self._lifeline, self._patience + PARTING), daemon=True).start()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             events.subscribe(partial(self._note, number))
-            self._work()
+            self._work(partial(self._board.put, number) if self._health else None)
             status = 0
         except SystemExit as ending:
             status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
@@ -190,9 +226,11 @@ class _Signals:
         os.close(self._reader)
         os.close(self._writer)
 
-    def wait(self, seconds: float | None) -> bytes:
-        ready, _, _ = select.select([self._reader], [], [], seconds)
-        return os.read(self._reader, 4096) if ready else b""
+    def fileno(self) -> int:
+        return self._reader
+
+    def read(self) -> bytes:
+        return os.read(self._reader, 4096)
 
 
 def _note(*_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pgwerk.signals import stop_signals
 from pgwerk.worker.executors.aio import AioExecutor
 from pgwerk.worker.executors.processes import ForkExecutor, ProcessExecutor
 from pgwerk.worker.executors.threads import ThreadExecutor
+from pgwerk.worker.health import State, answering
 from pgwerk.worker.hooks import Hooks
 from pgwerk.worker.life import Life
 from pgwerk.worker.wear import Wear
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pgwerk.config import DequeueStrategy
     from pgwerk.scheduler import Scheduler
     from pgwerk.worker.executors.work import Executor
+    from pgwerk.worker.health import Tell
 
     Hook = Callable[..., Any]
 
@@ -61,6 +64,8 @@ class Worker:
         listen: bool | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
+        health_port: int | None = None,
+        health_host: str | None = None,
         scheduler: Scheduler | None = None,
     ) -> None:
         if not isinstance(app, Werk):
@@ -74,7 +79,7 @@ class Worker:
             concurrency=concurrency, heartbeat_interval=heartbeat_interval, poll_interval=poll_interval,
             dequeue_strategy=dequeue_strategy, sweep_interval=sweep_interval, abort_interval=abort_interval,
             shutdown_timeout=shutdown_timeout, sigterm_grace=sigterm_grace, listen=listen, max_jobs=max_jobs,
-            max_memory=max_memory,
+            max_memory=max_memory, health_port=health_port, health_host=health_host,
         )  # fmt: skip
         self.is_cut_short = False
         """Running jobs get no more time."""
@@ -83,6 +88,9 @@ class Worker:
         self.wear = Wear(self.config.max_jobs, self.config.max_memory)
         self.is_worn = False
         """It stops, or has stopped, because of `max_jobs` or `max_memory`: another process is to take its place."""
+
+        self.tell: Tell | None = None
+        """How its parent, which answers probes for all of its processes, hears how it is."""
 
         self._life: Life | None = None
         self._stop_reason = ""
@@ -99,6 +107,12 @@ class Worker:
     @property
     def is_stopping(self) -> bool:
         return bool(self._stop_reason)
+
+    def state(self) -> State | None:
+        """None: it has not begun."""
+        if (life := self._life) is None:
+            return None
+        return State(time.monotonic(), life.id, life.running, self.is_stopping, life.heard_at)
 
     async def run(self) -> None:
         """Until SIGTERM, SIGINT, `stop()`, or the cancellation of this task; then what runs gets `shutdown_timeout`
@@ -150,7 +164,7 @@ class Worker:
         asyncio.get_running_loop().call_later(self.config.shutdown_timeout, self._cut_short)
 
     async def _run(self) -> None:
-        async with self.app:
+        async with answering(self, self.tell), self.app:
             with stop_signals(self.stop):
                 async with self._scheduling():
                     await self._live()

@@ -34,6 +34,11 @@ VALID: dict[str, dict[str, Any]] = {
         "name": "s", "function": "m.f", "payload": "{}", "options": "{}", "cron": "@daily", "tz": "UTC",
         "missed": "latest", "overlap": "allow", "jitter_secs": 0, "is_paused": False,
     },
+    "pause": {"queue": "q", "paused_at": NOW, "changes": 1},
+    "tally": {
+        "since": NOW, "grain": 0, "queue": "q", "function": "m.f", "status": "retry", "jobs": 2, "run_secs": 2,
+        "longest_secs": 2,
+    },
 }  # fmt: skip
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("migration", {"version": 0, "serves": 0}, "migration_check"),
@@ -121,8 +126,17 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("schedule", {"missed": "never"}, "schedule_missed_check"),
     ("schedule", {"overlap": "forbid"}, "schedule_overlap_check"),
     ("schedule", {"jitter_secs": -1}, "job_seconds_check"),
+    ("pause", {"queue": ""}, "job_label_check"),
+    ("pause", {"changes": 0}, "pause_changes_check"),
+    ("tally", {"grain": 3}, "tally_grain_check"),
+    ("tally", {"jobs": 0}, "tally_jobs_check"),
+    ("tally", {"longest_secs": 3}, "tally_check"),
+    ("tally", {"longest_secs": -1}, "tally_check"),
+    ("tally", {"status": "back"}, "tally_status_check"),
+    ("tally", {"queue": ""}, "job_label_check"),
+    ("tally", {"function": ""}, "job_function_check"),
 ]
-OPTIONAL = {("job", "key"), ("schedule", "cron")}
+OPTIONAL = {("job", "key"), ("schedule", "cron"), ("pause", "paused_at")}
 REQUIRED = [(table, column) for table, row in VALID.items() for column in row if (table, column) not in OPTIONAL]
 TWICE = {
     "migration": "migration_pkey",
@@ -137,6 +151,7 @@ TWICE = {
     "finished": "finished_pkey",
     "idle": "idle_pkey",
     "schedule": "schedule_pkey",
+    "pause": "pause_pkey",
 }
 
 

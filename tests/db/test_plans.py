@@ -75,6 +75,9 @@ select 7 * $N + id, 'm.f', '{"args": [], "kwargs": {}}', 'grouped', 0, 'busy ' |
 from generate_series(1, $N) id;
 select setval('job_id_seq', 10 * $N + 1);
 update finished set expires_at = now() - interval '1 minute' where job_id % 100 = 0;
+insert into tally (since, jobs, run_secs, longest_secs, grain, queue, function, status)
+select now() - interval '1 hour', 1, 1, 1, case when id % 100 = 0 then 0 else 2 end, 'default', 'm.f', 'complete'
+from generate_series(1, $N) id;
 insert into waiter (job_id, until) select id * 40, now() + interval '1 hour' from generate_series(1, $N / 10) id;
 """
 
@@ -179,6 +182,7 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
         "promote": maintenance.promote(0.0),
         "lost": maintenance.lost(),
         "expired": maintenance.expired(),
+        "add_up": maintenance.add_up(),
         "is_pending": control.is_pending(ready[0]),
         "wait_for": control.wait_for(active[0], 60.0),
         "ended_of": control.ended_of([*active, *finished]),
@@ -206,6 +210,7 @@ PAGES = {
     "watch": 20_000,
     "get_jobs": 4_000,  # 40 jobs, each looked for in eight tables
     **dict.fromkeys(("promote", "lost", "expired"), 15_000),  # batches of 500
+    "add_up": 30_000,  # 1,000 rows, each found, locked, deleted
 }
 """At most; about twice of what was seen. A walk over one full table or index costs more."""
 

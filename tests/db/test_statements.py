@@ -12,7 +12,7 @@ import pytest
 from pgwerk.execution import Outcome
 from pgwerk.filters import values_of
 from pgwerk.job import Job, JobExecution
-from pgwerk.overview import QueueStats, ServerInfo, Throughput, WorkerInfo
+from pgwerk.overview import FunctionStats, QueueInfo, QueueStats, ServerInfo, Throughput, WorkerInfo
 from pgwerk.params import EnqueueParams, specify, specify_update
 from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
@@ -34,6 +34,7 @@ from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
 from pgwerk.store.maintenance import Duties, Expired, Lost, MaintenanceStore, Outlived, Stranded, Watched
+from pgwerk.store.overview import OverviewStore
 from pgwerk.store.schedules import ScheduleStore
 from pgwerk.store.schema import Found, SchemaStore
 from pgwerk.store.session import SessionStore
@@ -61,6 +62,8 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "stranded": Stranded._fields,
     "outlived": Outlived._fields,
     "queue_stats": tuple(field.name for field in fields(QueueStats)),
+    "list_queues": tuple(field.name for field in fields(QueueInfo)),
+    "function_stats": tuple(field.name for field in fields(FunctionStats)),
     "throughput": tuple(field.name for field in fields(Throughput)),
     "server_info": tuple(field.name for field in fields(ServerInfo)),
     "schema_found": Found._fields,
@@ -207,6 +210,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
         Outcome(1, None, None, "aborted"), Outcome(2, 1, 1, "retry"), Outcome(3, 1, 1, "complete", has_sequel=False)
     ]  # fmt: skip
     enqueue, exchange, control = EnqueueStore(schema), ExchangeStore(schema), ControlStore(schema)
+    overview = OverviewStore(schema)
     maintenance, workers, versions = MaintenanceStore(schema), WorkerStore(schema), SchemaStore(schema)
     options: list[dict[str, Any]] = [{}, {"meta": {}}, {"key": "k"}]
     for each in options:
@@ -218,17 +222,20 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield exchange.look([Gap("default", 0, 1)])
     yield exchange.outlook(0)
     yield exchange.orphans(1, 1, [1])
-    yield control.why(1)
+    yield from (overview.why(1, 1), overview.list_queues(1), overview.pause_queue("q"), overview.resume_queue("q"))
+    yield from (overview.throughput(1, None), overview.function_stats(1, None))
+    yield exchange.count_ended([])
     yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
     yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
     yield from (control.touch(1), control.let_go([1]), control.ended_before("failed", 1, 1))
     yield control.update(1, specify_update(at=None, delay=None, priority=None, meta=None))
-    yield from (control.list_workers(None), control.queue_stats(callbacks=True), control.throughput(1))
-    yield from (control.server_info(), control.vacuum(), control.truncate())
+    yield from (overview.list_workers(None), overview.queue_stats(callbacks=True))
+    yield from (overview.server_info(), overview.vacuum(), control.truncate())
     yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1))
     yield from (control.wait_for(1, 1), control.ended_of([1]), control.stop_waiting([1]))
     yield from (maintenance.duties(), maintenance.promote(0), maintenance.lost(), maintenance.expired())
     yield from (maintenance.forget_workers(), maintenance.forget_waiters(), maintenance.forget([1]))
+    yield from (maintenance.add_up(), maintenance.forget_tally())
     yield from (maintenance.watch(0), maintenance.doomed(), maintenance.stranded(""), maintenance.outdated())
     yield maintenance.outlived("failed", 1, 0)
     yield workers.register("name", "kind", ["default"], 1, 1)

@@ -78,4 +78,4 @@ def test_what_the_server_refuses_is_said_in_a_sentence(shell: Shell) -> None:
         said = shell.refuses("bench", "--dsn", make_conninfo(shell.dsn, user=role, password="secret"))  # noqa: S106
     finally:
         rows(shell.dsn, f"drop role {role}")
-    assert said.startswith("error: Postgres says no: permission denied for database")
+    assert said.startswith("error: the server said no: permission denied for database")

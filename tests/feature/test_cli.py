@@ -202,11 +202,16 @@ def test_wrong_usage(project: Project, arguments: list[str]) -> None:
             "lacking:app",
             "error: importing lacking failed at {folder}/lacking.py:1: ModuleNotFoundError: No module",
         ),
+        (
+            "unclosed:app",
+            "error: importing unclosed failed at {folder}/unclosed.py:2: SyntaxError: '(' was never closed",
+        ),
     ],
 )
 def test_wrong_app(project: Project, app: str, words: str) -> None:
     (project.folder / "broken.py").write_text("app = None\n1 / 0\n")
     (project.folder / "lacking.py").write_text("import no.such.thing\n")
+    (project.folder / "unclosed.py").write_text("app = None\napp = (\n")
     done = project.run("worker", app)
     assert done.stderr.startswith(words.format(folder=project.folder))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)

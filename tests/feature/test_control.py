@@ -314,6 +314,41 @@ async def test_list_jobs_filters_and_pages(app: Werk, query: Any) -> None:
     assert pages == everything == sorted(everything, reverse=True)
 
 
+async def test_queued_jobs_are_listed_in_the_order_of_their_ids_wherever_they_stand(app: Werk) -> None:
+    again = await asked(app, handlers.fail, _queue="now")
+    await AsyncWorker(app, ["now"], burst=True).run()
+    await app.enqueue_many(
+        [
+            EnqueueParams(handlers.noop, queue=f"q{n % 2}", priority=n % 3, group="g" if n % 4 == 3 else None)
+            for n in range(20)
+        ]
+    )
+    await app.requeue_job(again)
+    async with working(app, queues=["busy"]):
+        await runs(app, await asked(app, handlers.sleep, 60, _queue="busy", _group="g"))
+        await AsyncWorker(app, ["q1"], burst=True).run()
+    queued = await app.list_jobs(status="queued")
+    assert {job.is_blocked for job in queued} == {True, False}
+    ids = [job.id for job in queued]
+    assert (ids, ids[-1]) == (sorted(ids, reverse=True), again.id)
+    pages: list[int] = []
+    while page := await app.list_jobs(status="queued", before=pages[-1] if pages else None, limit=3):
+        pages += [job.id for job in page]
+    assert pages == ids
+    assert [job.id for job in await app.list_jobs(status="queued", limit=5, offset=2)] == ids[2:7]
+    noops = [job.id for job in queued if job.function.endswith("noop") and job.queue == "q0"]
+    assert [job.id for job in await app.list_jobs(status="queued", queue="q0")] == noops
+    assert [job.id for job in await app.list_jobs(status="queued", queue="q0", function="tests.handlers.noop")] == noops
+
+
+async def test_of_many_queued_jobs_those_that_were_asked_for(app: Werk) -> None:
+    await asked(app, handlers.fail, _priority=1)
+    await app.enqueue_many([EnqueueParams(handlers.noop) for _ in range(10_001)])
+    await asked(app, handlers.fail)
+    assert [job.id for job in await app.list_jobs(status="queued", function="tests.handlers.fail")] == [10_003, 1]
+    assert [job.id for job in await app.list_jobs(status="queued", limit=2)] == [10_003, 10_002]
+
+
 async def test_list_jobs_refuses_what_is_no_filter(app: Werk) -> None:
     with pytest.raises(InvalidOption, match="colour is no filter of jobs; there are queue, status, function"):
         await app.list_jobs(colour="red")  # type: ignore[call-arg]

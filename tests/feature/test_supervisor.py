@@ -45,7 +45,7 @@ def _is_zombie(pid: int) -> bool:
 
 def test_at_least_one() -> None:
     with pytest.raises(InvalidOption, match="processes must be at least 1, got 0"):
-        Supervisor(lambda: None, 0, patience=1)
+        Supervisor(lambda _: None, 0, patience=1)
 
 
 def test_children_stop_with_their_parent(project: Project, app: Werk) -> None:

@@ -35,6 +35,8 @@ GOOD = [
     ("shutdown_timeout", "0", 0.0),
     ("abort_interval", "0.5", 0.5),
     ("sigterm_grace", "2", 2.0),
+    ("health_port", "8080", 8080),
+    ("health_host", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - as in a container
     ("dequeue_strategy", "random", "random"),
     ("worker_type", "fork", "fork"),
     ("result_ttl", "60", 60.0),
@@ -77,6 +79,8 @@ IMPOSSIBLE = [
     ("poll_interval", "inf"),
     ("heartbeat_interval", "1e300"),  # the others could no longer compute with it
     ("max_jobs", "2147483648"),
+    ("health_port", "0"),
+    ("health_port", "65536"),
     ("allow", ""),
     ("allow", "shop.*,"),
     ("allow", "*"),

@@ -205,7 +205,7 @@ def test_an_outcome_travels_with_its_result_as_json() -> None:
     wire = Outcome(7, 1, 2, "complete", result=b'{"a":[1]}').wire()
     assert orjson.loads(orjson.dumps(wire)) == {
         "job_id": 7, "worker_id": 1, "claim_no": 2, "status": "complete", "delay": 0.0,
-        "result": {"a": [1]}, "error": None, "expired": False, "has_sequel": True,
+        "result": {"a": [1]}, "error": None, "expired": False, "has_sequel": True, "is_counted": False,
     }  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Table:
     visible: set[Place] = field(default_factory=set)
     inserting: dict[int, list[Place]] = field(default_factory=dict)
     claiming: dict[int, list[Place]] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    pause_changes: int = 0
 
     def begin_insert(self, queue: str, priority: int, count: int, *, in_front: bool) -> int:
         xid = self._xid()
@@ -52,7 +54,7 @@ class Table:
     def claim(self, ranges: list[Range], room: int) -> list[Place]:
         """Skips what is locked; in the order of the ranges, up to `room`."""
         found: list[Place] = []
-        ordered = sorted(self.visible)
+        ordered = sorted(place for place in self.visible if place.queue not in self.paused)
         for each in ranges:
             start = bisect.bisect_left(ordered, (each.queue, each.priority, each.low))
             end = bisect.bisect_left(ordered, (each.queue, each.priority, each.high))
@@ -69,7 +71,8 @@ class Table:
         self.visible.update(() if committed else places)
 
     def outlook(self) -> Outlook:
-        return Outlook(None, 0.0, min([*self.inserting, *self.claiming, self.next_xid]), self.next_xid)
+        oldest = min([*self.inserting, *self.claiming, self.next_xid])
+        return Outlook(sorted(self.paused), self.pause_changes, None, 0.0, oldest, self.next_xid)
 
     def alive(self) -> Iterator[Place]:
         """Whatever can be seen now or may still appear."""
@@ -171,6 +174,22 @@ class Model(RuleBasedStateMachine):
         self.lanes.ask(thorough=False)
         self.asked_at = self.now
 
+    @rule(queue=st.sampled_from(QUEUES), minutes=st.integers(0, 3))
+    def a_queue_rests(self, queue: str, minutes: int) -> None:
+        self.table.paused.add(queue)
+        self.table.pause_changes += 1
+        for _ in range(minutes):
+            self.now += 0.05
+            self._turn(6, looks=False, thorough=True)
+        if minutes == 2:
+            self.quiet_minutes(2)
+
+    @precondition(lambda self: self.table.paused)
+    @rule()
+    def queues_rest_no_more(self) -> None:
+        self.table.paused.clear()
+        self.table.pause_changes += 1
+
     @rule()
     def reconnect(self) -> None:
         self.lanes.reset()
@@ -178,7 +197,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_may_appear_lies_below_a_floor(self) -> None:
-        for place in self.table.alive():
+        for place in self.table.alive() if self.lanes._pause_changes == self.table.pause_changes else ():
             lane = self._lane(place)
             assert lane is None or place.seq >= lane.floor, f"{place} lies below the floor {lane.floor}"
 
@@ -197,10 +216,17 @@ class Model(RuleBasedStateMachine):
             new = self._look(self.lanes.gaps())
         self.lanes.learn(cast("list[Claimed]", found), filled=len(found) == room)
         if looks:
-            for queue, priority in new:
-                self.lanes.add(queue, priority)
+            self._learn_pauses(new)
         self.table.visible.difference_update(found)
         return found
+
+    def _learn_pauses(self, new: list[tuple[str, int]]) -> None:
+        outlook = self.table.outlook()
+        if self.lanes.pause(outlook.paused or (), outlook.pause_changes):
+            self.looked_at = float("-inf")
+            return
+        for queue, priority in new:
+            self.lanes.add(queue, priority)
 
     def _look(self, gaps: list[Gap]) -> list[tuple[str, int]]:
         found = []
@@ -226,6 +252,7 @@ class Model(RuleBasedStateMachine):
         return None if pair is None else pair[place.seq >= BACK]
 
     def _everybody_ends(self) -> None:
+        self.queues_rest_no_more()
         for xid in list(self.table.inserting):
             self.table.end_insert(xid, committed=True)
         for xid in list(self.table.claiming):

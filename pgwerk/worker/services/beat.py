@@ -72,6 +72,9 @@ class Beat:
         self._on_lost, self._on_dead = on_lost, on_dead
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
+        self.heard_at = time.monotonic()
+        """When its beat was last taken, or it came into being."""
+
         self._stopping = threading.Event()
         self._wake: Callable[[], object] = _nobody
         self._called_at: float | None = None
@@ -118,11 +121,12 @@ class Beat:
         asked = time.monotonic()
         async with asyncio.timeout(self._interval * (BEATS_OF_PATIENCE - 1)):
             beat = await session.run(self._store.beat(self._worker_id))
+        self.heard_at = time.monotonic()
         if not beat.is_alive:
             self._stopping.set()
             self._worker_loop.call_soon_threadsafe(self._on_lost)
             return
-        for pulse, seconds in watch.look(beat.others, asked, time.monotonic()):
+        for pulse, seconds in watch.look(beat.others, asked, self.heard_at):
             name = await session.run(self._store.declare_dead(pulse))
             if name is not None:
                 events.emit(events.WorkerDeclaredDead(name, seconds))

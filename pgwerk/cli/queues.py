@@ -1,0 +1,149 @@
+"""What the queues hold and do, and what they have done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgwerk.cli.output import as_json, is_terminal, seconds, show
+from pgwerk.cli.target import on_app
+from pgwerk.explaining import MOST_COUNTED
+from pgwerk.overview import LONGEST_SPAN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgwerk.app import Werk
+    from pgwerk.overview import FunctionStats, QueueInfo, Throughput
+
+BAR = 20  # characters of the longest bar
+
+minutes = click.option(
+    "--minutes", type=click.IntRange(1, LONGEST_SPAN), default=60, show_default=True, help="so many, up to now"
+)
+of_queue = click.option("--queue", help="of this queue alone")
+
+
+@click.command()
+@as_json
+@on_app
+async def info(app: Werk, *, as_json: bool) -> None:
+    """The queues at a glance.
+
+    What stands in each, since when the oldest waits, how fast jobs end, and when none would be left at that pace.
+    """
+    found = await app.list_queues()
+    rows = [asdict(each) | {"drained_in": each.drained_in} if as_json else queue_row(each) for each in found]
+    show(rows, as_json=as_json, none="there are no queues: nothing was ever enqueued here, and no worker runs")
+
+
+@click.group()
+def queues() -> None:
+    """Let queues rest, and go on."""
+
+
+@queues.command()
+@click.argument("queue")
+@on_app
+async def pause(app: Werk, queue: str) -> None:
+    """No worker claims from it until it is resumed; what runs goes on."""
+    click.echo(f"paused {queue}" if await app.pause_queue(queue) else f"{queue} was paused already")
+
+
+@queues.command()
+@click.argument("queue")
+@on_app
+async def resume(app: Werk, queue: str) -> None:
+    """Workers claim from it again."""
+    click.echo(f"resumed {queue}" if await app.resume_queue(queue) else f"{queue} was not paused")
+
+
+@click.command()
+@minutes
+@of_queue
+@as_json
+@on_app
+async def throughput(app: Werk, minutes: int, queue: str | None, *, as_json: bool) -> None:
+    """Attempts that ended, minute by minute."""
+    found = await app.get_throughput_history(minutes, queue)
+    rows = [asdict(each) for each in found] if as_json else _chart(found)
+    show(rows, as_json=as_json, none="nothing has ended in that time")
+
+
+@click.command()
+@minutes
+@of_queue
+@as_json
+@on_app
+async def stats(app: Werk, minutes: int, queue: str | None, *, as_json: bool) -> None:
+    """How the functions' attempts ended, those first that took the most time."""
+    found = await app.get_function_stats(minutes, queue)
+    rows = [asdict(each) if as_json else _ends(each) for each in found]
+    show(rows, as_json=as_json, none="nothing has ended in that time")
+
+
+@click.command()
+@minutes
+@of_queue
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@as_json
+@on_app
+async def slowest(app: Werk, minutes: int, queue: str | None, limit: int, *, as_json: bool) -> None:
+    """The functions whose attempts take longest, on the average."""
+    found = sorted(await app.get_function_stats(minutes, queue), key=lambda each: -each.mean_secs)[:limit]
+    rows = [asdict(each) if as_json else _times(each) for each in found]
+    show(rows, as_json=as_json, none="nothing has ended in that time")
+
+
+QUEUE_COLUMNS = (
+    "queue", "queued", "oldest", "active", "scheduled", "waiting", "ended/s", "drained", "workers", "paused",
+)  # fmt: skip
+
+
+def queue_row(queue: QueueInfo) -> dict[str, Any]:
+    oldest = queue.oldest_queued_at
+    waited = seconds((datetime.now(UTC) - oldest).total_seconds()) if oldest else None
+    values = (
+        queue.queue, _counted(queue.queued), waited, queue.active, _counted(queue.scheduled), _counted(queue.waiting),
+        f"{queue.rate:.3g}", _drained(queue), queue.workers, queue.paused_at,
+    )  # fmt: skip
+    return dict(zip(QUEUE_COLUMNS, values, strict=True))
+
+
+def _counted(number: int) -> str:
+    return f"{number}" if number < MOST_COUNTED else f"{number}+"
+
+
+def _drained(queue: QueueInfo) -> str | None:
+    if queue.drained_in is None:
+        return None
+    return seconds(queue.drained_in) + ("+" if queue.queued >= MOST_COUNTED else "")
+
+
+def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
+    ended = [each.complete + each.failed + each.aborted for each in found]
+    most = max(ended, default=0) or 1
+    rows = [asdict(each) | {"minute": f"{each.minute.astimezone():%Y-%m-%d %H:%M}"} for each in found]
+    if is_terminal():
+        rows = [row | {"": "█" * round(BAR * count / most)} for row, count in zip(rows, ended, strict=True)]
+    return rows
+
+
+def _ends(each: FunctionStats) -> dict[str, Any]:
+    ended = each.complete + each.failed + each.aborted
+    return {
+        "function": each.function, "complete": each.complete, "failed": each.failed, "aborted": each.aborted,
+        "retried": each.retried, "failed %": f"{100 * each.failed / ended:.1f}" if ended else None,
+        "time": seconds(each.run_secs),
+    }  # fmt: skip
+
+
+def _times(each: FunctionStats) -> dict[str, Any]:
+    attempts = each.complete + each.failed + each.aborted + each.retried
+    return {
+        "function": each.function, "attempts": attempts, "mean": seconds(each.mean_secs),
+        "longest": seconds(each.longest_secs), "time": seconds(each.run_secs),
+    }  # fmt: skip
