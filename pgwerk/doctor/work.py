@@ -11,7 +11,7 @@ from pgwerk.fitting import fit
 
 if TYPE_CHECKING:
     from pgwerk.doctor.finding import Finding, Patient
-    from pgwerk.store.doctor import Present
+    from pgwerk.store.doctor import Present, Unattended
 
 LOOK = 0.25  # seconds between two looks at the workers' beats
 
@@ -53,11 +53,14 @@ async def _silent(patient: Patient, workers: list[Present]) -> list[Present]:
 
 
 async def queues(patient: Patient) -> Finding:
-    """Each queue with jobs that could run has a worker that takes them."""
+    """Each queue with jobs that could run has a worker that takes them, and is not paused."""
     unattended = await patient.ask(patient.store.unattended())
+    deserted = [each for each in unattended if each.paused_at is None]
+    if deserted:
+        names = ",".join(each.queue for each in deserted)
+        return failure(f"no live worker takes jobs from {_counted(deserted)}", f"werk worker APP --queues {names}")
     if unattended:
-        words = ", ".join(f"{queue!r} ({jobs} jobs)" for queue, jobs in unattended.items())
-        return failure(f"no live worker takes jobs from {words}", f"werk worker APP --queues {','.join(unattended)}")
+        return warning(f"paused: {_counted(unattended)}", f"werk queues resume {unattended[0].queue}")
     return ok("every queue with jobs that could run has a live worker")
 
 
@@ -76,3 +79,7 @@ async def functions(patient: Patient) -> Finding:
 
 def _named(workers: list[Present]) -> str:
     return ", ".join(worker.name for worker in workers)
+
+
+def _counted(queues: list[Unattended]) -> str:
+    return ", ".join(f"{each.queue!r} ({each.jobs} jobs)" for each in queues)

@@ -210,13 +210,15 @@ where w.state in ('alive', 'dead')
 order by w.id;
 
 -- name: unattended
--- Queues with jobs that could run now, and no worker that would take them.
-select queue, count(*) as jobs
+-- Queues with jobs that could run now, and are not taken: they are paused, or no worker is there for them.
+select standing.queue, p.paused_at, count(*) as jobs
 from (
     select queue from pgwerk.ready
     union all select queue from pgwerk.blocked
     union all select queue from pgwerk.scheduled where due <= now()
 ) standing
-where not exists (select from pgwerk.worker w where w.state = 'alive' and standing.queue = any (w.queues))
-group by queue
-order by 2 desc, 1;
+left join pgwerk.pause p on p.queue = standing.queue and p.paused_at is not null
+where p.queue is not null
+    or not exists (select from pgwerk.worker w where w.state = 'alive' and standing.queue = any (w.queues))
+group by standing.queue, p.paused_at
+order by 3 desc, 1;

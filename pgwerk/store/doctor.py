@@ -112,6 +112,15 @@ class Present(NamedTuple):
     running: int
 
 
+class Unattended(NamedTuple):
+    queue: str
+    jobs: int
+    """That could run now."""
+
+    paused_at: datetime | None
+    """None: no worker is there for it."""
+
+
 class DoctorStore(Catalogue):
     def server(self) -> Call[Server]:
         return self._call("server", lambda rows: Server(**rows[0]))
@@ -156,8 +165,8 @@ class DoctorStore(Catalogue):
     def roll_call(self) -> Call[list[Present]]:
         return self._call("roll_call", lambda rows: [Present(**row) for row in rows])
 
-    def unattended(self) -> Call[dict[str, int]]:
-        return self._call("unattended", lambda rows: {row["queue"]: row["jobs"] for row in rows})
+    def unattended(self) -> Call[list[Unattended]]:
+        return self._call("unattended", lambda rows: [Unattended(**row) for row in rows])
 
     def queued_page(self, behind: Place) -> Call[tuple[list[int], Place | None]]:
         """Jobs, and where the page ends."""

@@ -29,6 +29,7 @@ from pgwerk.store.doctor import (
     Shape,
     Suspect,
     Table,
+    Unattended,
 )
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
@@ -77,6 +78,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "holders": Suspect._fields,
     "idlers": Suspect._fields,
     "roll_call": Present._fields,
+    "unattended": Unattended._fields,
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": ("id", "fresh", "status", "enqueued_at", "scheduled_at", "expires_at", "unknown"),
@@ -113,7 +115,6 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "server_clock": ("seconds",),
     "is_migrated": ("is_migrated",),
     "hidden_sessions": ("sessions",),
-    "unattended": ("queue", "jobs"),
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {

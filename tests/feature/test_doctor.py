@@ -306,6 +306,10 @@ async def test_a_queue_that_nobody_looks_after(app: Werk, patient: Patient, quer
     assert found.mend == "werk worker APP --queues due,forgotten"
     query("insert into worker (name, kind, queues, concurrency, patience) values ('w', 'w', '{due,forgotten}', 1, 99)")
     assert (await work.queues(patient)).verdict == OK
+    query("insert into pause (queue, paused_at) values ('due', now()), ('forgotten', null)")
+    paused = await work.queues(patient)
+    assert (paused.verdict, paused.found) == (WARNING, "paused: 'due' (1 jobs)")
+    assert paused.mend == "werk queues resume due"
 
 
 async def test_a_function_that_is_gone(app: Werk, patient: Patient) -> None:
