@@ -65,7 +65,7 @@ class Control:
         read is the `NotSerializable` that says why.
         """
         below = None if before is None else number_of(before)
-        page = checks.count("limit", limit, 1, MOST_LISTED), checks.count("offset", offset, 0, 2**62)
+        page = checks.count("limit", limit, 1, MOST_LISTED), checks.count("offset", offset, 0, 2**63 - 1)
         async with self._session() as session:
             rows = await session.run(self._control.list_jobs(below, *page, **values_of(filters)))
         return [Job.from_row(row, self.serializer, is_one_of_many=True) for row in rows]

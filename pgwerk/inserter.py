@@ -16,7 +16,7 @@ from pgwerk.db import run_on
 from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing, brief
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import is_plain, specify_all
+from pgwerk.params import is_plain, specify_all, specify_runs
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
@@ -65,13 +65,14 @@ class Inserter:
     async def insert_many(
         self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed = None
     ) -> list[Job | None]:
-        """In order, all or nothing. Several pages of plain jobs are looked at on the way: one that is refused takes
-        back the transaction of those before it.
+        """In order, all or nothing. Pages of plain jobs behind the first are looked at on the way: one that is refused
+        takes back the transaction of those before it.
         """
-        if len(params) <= PAGE or not all(map(is_plain, params)):
+        if len(params) <= 1 or not all(map(is_plain, params)):
             return await self.insert_all(specify_all(params, serializer, allowed))
         pages = [params[start : start + PAGE] for start in range(0, len(params), PAGE)]
-        return await self._write([partial(self._specified, page, serializer, allowed) for page in pages])
+        first, *others = [partial(self._specified, page, serializer, allowed) for page in pages]
+        return await self._write([first(), *others])
 
     async def close(self) -> None:
         batcher = self._batchers.pop(asyncio.get_running_loop(), None)
@@ -108,7 +109,7 @@ class Inserter:
         return [self._store.enqueue(page, always_notify=always) for page in pages]
 
     def _specified(self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed) -> Call[Inserted]:
-        return self._store.enqueue(specify_all(params, serializer, allowed), always_notify=False)
+        return self._store.enqueue_runs(specify_runs(params, serializer, allowed), always_notify=False)
 
     def _batcher(self) -> Batcher:
         return self._batchers.setdefault(asyncio.get_running_loop(), Batcher(self._database, self._store))

@@ -43,7 +43,7 @@ class ExecutionStatus(StrEnum):
     Aborted = "aborted"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Job:
     id: int
     function: str

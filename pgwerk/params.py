@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from itertools import groupby
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from pgwerk import checks
 from pgwerk.dependencies import Dependency, Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable, brief
 from pgwerk.handlers import Handler, handler_of
+from pgwerk.serializers import JSONSerializer, plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,6 +143,17 @@ class Spec(NamedTuple):
     meta: dict[str, Any] | None
 
 
+class Run(NamedTuple):
+    """Jobs in a row that differ by nothing but their payloads."""
+
+    columns: Mapping[str, Any]
+    text: bytes
+    """The payloads as they are stored, with commas between them."""
+
+    payloads: Sequence[dict[str, Any]]
+    meta: dict[str, Any] | None
+
+
 def split_options(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `enqueue` was given by name: the handler's own arguments, and the options without their underscores."""
     arguments, options = {}, {}
@@ -172,21 +185,45 @@ def specify_all(params: Iterable[EnqueueParams], serializer: Serializer, allowed
     return [_specify(each, serializer, on, allowed) for each, on in zip(several, tied, strict=True)]
 
 
+def specify_runs(params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed = None) -> list[Run]:
+    """The same for plain jobs, with less for each of them."""
+    payloads = [_arguments(each) for each in params]
+    runs, end = [], 0
+    for columns, alike in groupby(list(_columns_in_turn(params, allowed))):
+        start, end = end, end + sum(1 for _ in alike)
+        some = payloads[start:end]
+        runs.append(Run(columns, _payloads(some, serializer), some, params[start].meta))
+    return runs
+
+
+def _columns_in_turn(params: Iterable[EnqueueParams], allowed: Allowed) -> Iterator[Mapping[str, Any]]:
+    """Neighbours that chose the very same objects share what these mean."""
+    last: tuple[Any, ...] | None = None
+    for each in params:
+        asked = (_function(each, allowed), *_chosen(each))
+        if last is None or not all(map(is_, asked, last)):
+            last, columns = asked, _columns(each, None, allowed)
+        yield columns
+
+
 def is_plain(params: object) -> bool:
     """A job of which nothing has to be known before it can be written."""
     return isinstance(params, EnqueueParams) and _needing(params) == _NEEDING_NOTHING
 
 
 def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None, allowed: Allowed) -> Spec:
-    payload, function = _arguments(params), _function(params, allowed)
-    if all(map(is_, _chosen(params), _UNCHOSEN)):
-        columns = _plain(function)
-    else:
-        columns = {"function": function, **_columns(params, depends_on, allowed)}
+    payload, columns = _arguments(params), _columns(params, depends_on, allowed)
     return Spec(columns, _payload(payload, serializer), payload, params.meta)
 
 
-def _columns(params: _Options, depends_on: Edges | None = None, allowed: Allowed = None) -> dict[str, Any]:
+def _columns(params: EnqueueParams, depends_on: Edges | None, allowed: Allowed) -> Mapping[str, Any]:
+    function = _function(params, allowed)
+    if all(map(is_, _chosen(params), _UNCHOSEN)):
+        return _plain(function)
+    return {"function": function, **_chosen_columns(params, depends_on, allowed)}
+
+
+def _chosen_columns(params: _Options, depends_on: Edges | None = None, allowed: Allowed = None) -> dict[str, Any]:
     """What the options are in the database; what was not said has no column."""
     retry = params.retry if isinstance(params.retry, Retry) else checks.attempts("_retry", params.retry)
     columns = {
@@ -231,9 +268,13 @@ def _arguments(params: EnqueueParams) -> dict[str, Any]:
     if type(args) not in (tuple, list) and (not isinstance(args, Sequence) or isinstance(args, str | bytes)):
         raise InvalidType(f"args must be a list or tuple, got {brief(args)}")
     is_dict = type(kwargs) is dict
-    if not (is_dict or isinstance(kwargs, Mapping)) or not all(isinstance(name, str) for name in params.kwargs):
+    if not (is_dict or isinstance(kwargs, Mapping)) or not _are_names(params.kwargs):
         raise InvalidType(f"kwargs must be a dict by name, got {brief(kwargs)}")
     return {"args": list(params.args), "kwargs": dict(params.kwargs)}
+
+
+def _are_names(kwargs: Mapping[Any, Any]) -> bool:
+    return not kwargs or all(isinstance(name, str) for name in kwargs)
 
 
 def _function(params: EnqueueParams, allowed: Allowed) -> str:
@@ -254,6 +295,12 @@ def _payload(payload: dict[str, Any], serializer: Serializer) -> bytes:
     if not isinstance(text, bytes):
         raise InvalidType(f"a serializer's dumps gives bytes, got {type(text).__name__} from {brief(serializer)}")
     return text
+
+
+def _payloads(payloads: Sequence[dict[str, Any]], serializer: Serializer) -> bytes:
+    """In one go, where that is the same as one after the other."""
+    text = plain_json(payloads) if type(serializer) is JSONSerializer else None
+    return text[1:-1] if text else b",".join([_payload(payload, serializer) for payload in payloads])
 
 
 def _check_argument(name: int | str, value: Any, serializer: Serializer) -> None:
@@ -309,7 +356,7 @@ _NEEDING_NOTHING = _needing(_Options())
 # Most jobs choose nothing: what that means is found out once.
 _chosen = attrgetter(*OPTIONS)
 _UNCHOSEN = _chosen(_Options())
-_UNCHOSEN_COLUMNS = _columns(_Options())
+_UNCHOSEN_COLUMNS = _chosen_columns(_Options())
 
 
 @lru_cache(maxsize=1024)

@@ -40,12 +40,7 @@ class JSONSerializer:
         except TypeError as error:
             words = str(error.__cause__ or error)
             raise NotSerializable(words[:1].lower() + words[1:]) from error
-        if b"e+" in text and _EXPONENT.search(text):
-            text = _TOKEN.sub(_without_exponent, text)
-        # Only a text that holds one of these can hide what JSON, or Postgres, has no word for.
-        if b"null" in text or b"\\u0000" in text:
-            _check(value)
-        return text
+        return text if _is_plain(text) else _looked_at(text, value)
 
     def loads(self, text: str | bytes) -> Any:
         return orjson.loads(text)
@@ -53,6 +48,28 @@ class JSONSerializer:
 
 # orjson itself crashes the whole process on a time zone of the user's that raises, and drops an offset's seconds
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def plain_json(value: object) -> bytes | None:
+    """What `JSONSerializer` makes of it; None where that takes a closer look."""
+    try:
+        text = orjson.dumps(value, default=_as_json, option=_OPTIONS)
+    except TypeError:
+        return None
+    return text if _is_plain(text) else None
+
+
+def _is_plain(text: bytes) -> bool:
+    return text.find(b"e+") < 0 and text.find(b"null") < 0 and text.find(b"\\u0000") < 0  # `in` takes twice as long
+
+
+def _looked_at(text: bytes, value: Any) -> bytes:
+    if b"e+" in text and _EXPONENT.search(text):
+        text = _TOKEN.sub(_without_exponent, text)
+    # Only a text that holds one of these can hide what JSON, or Postgres, has no word for.
+    if b"null" in text or b"\\u0000" in text:
+        _check(value)
+    return text
 
 
 def _as_json(value: object) -> object:
@@ -69,10 +86,10 @@ def _without_exponent(token: re.Match[bytes]) -> bytes:
 
 def _check(value: Any) -> None:
     match value:
-        case float() if not math.isfinite(value):
-            raise NotSerializable(f"JSON has no word for {value}")
-        case str() if "\0" in value:
-            raise NotSerializable(f"Postgres takes no text with a NUL character, got {brief(value)}")
+        case Enum():  # it may be a text or a number too
+            _check(value.value)
+        case None | str() | int() | float():
+            _check_leaf(value)
         case dict():
             for key, item in value.items():
                 _check(key)
@@ -80,13 +97,16 @@ def _check(value: Any) -> None:
         case list() | tuple():
             for item in value:
                 _check(item)
-        case Enum():
-            _check(value.value)
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             for field in dataclasses.fields(value):
                 _check(getattr(value, field.name))
-        case _:
-            pass
+
+
+def _check_leaf(value: str | float | None) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NotSerializable(f"JSON has no word for {value}")
+    if isinstance(value, str) and "\0" in value:
+        raise NotSerializable(f"Postgres takes no text with a NUL character, got {brief(value)}")
 
 
 class PickleSerializer:

@@ -20,7 +20,7 @@ class ControlStore(Catalogue):
             value is not None for name, value in filters.items() if name not in plainly
         )
         page = {"before": 2**63 - 1 if before is None else before, "limit": limit, "offset": offset}
-        return self._call("list_jobs", every, page=limit + offset, is_filtered=is_filtered, **page, **filters)
+        return self._call("list_jobs", every, page=min(limit + offset, 2**63 - 1), is_filtered=is_filtered, **page, **filters)
 
     def executions(self, job_id: int) -> Call[list[Row]]:
         return self._call("executions", every, job_id=job_id)

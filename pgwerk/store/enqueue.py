@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orjson import Fragment
 
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import CALLBACKS
+from pgwerk.params import CALLBACKS, Run
 from pgwerk.store.catalogue import Catalogue, as_json
 
 if TYPE_CHECKING:
@@ -37,27 +37,36 @@ class EnqueueStore(Catalogue):
         values = {"channel": self.channel, "always": always_notify}
         if any(not NEEDS_MORE.isdisjoint(spec.columns) for spec in specs):
             return self._call("enqueue", partial(_inserted, specs), specs=_listed(specs), **values)
-        read = partial(_inserted_now, specs)
-        if len(specs) == 1 and specs[0].columns.keys() <= self._said_plainly:
-            options = {**dict.fromkeys(self._said_plainly), **specs[0].columns}
-            return self._call("enqueue_one", read, **options, payload=specs[0].text, **values)
-        return self._call("enqueue_now", read, runs=_in_runs(specs), **values)
+        if len(specs) == 1 and specs[0].columns.keys() <= self._plainly.keys():
+            one = _run(specs)
+            options = {**self._plainly, **one.columns, "payload": one.text}
+            return self._call("enqueue_one", partial(_inserted_now, [one]), **options, **values)
+        return self.enqueue_runs(_in_runs(specs), always_notify=always_notify)
+
+    def enqueue_runs(self, runs: Sequence[Run], *, always_notify: bool) -> Call[Inserted]:
+        said = as_json([{"alike": run.columns, "payloads": Fragment(b"[%s]" % run.text)} for run in runs])
+        read = partial(_inserted_now, runs)
+        return self._call("enqueue_now", read, runs=said, channel=self.channel, always=always_notify)
 
     @cached_property
-    def _said_plainly(self) -> frozenset[str]:
-        """The columns that `enqueue_one` takes."""
-        return frozenset(self._statements["enqueue_one"].parameters) - {"payload", "channel", "always"}
+    def _plainly(self) -> dict[str, None]:
+        """The columns that `enqueue_one` takes, none of them said."""
+        parameters = self._statements["enqueue_one"].parameters
+        return dict.fromkeys(name for name in parameters if name not in {"payload", "channel", "always"})
 
 
 def _listed(specs: Sequence[Spec]) -> bytes:
     return as_json([{**spec.columns, "payload": Fragment(spec.text)} for spec in specs])
 
 
-def _in_runs(specs: Sequence[Spec]) -> bytes:
-    return as_json([
-        {"alike": columns, "payloads": Fragment(b"[%s]" % b",".join([spec.text for spec in alike]))}
-        for columns, alike in groupby(specs, _columns)
-    ])  # fmt: skip
+def _in_runs(specs: Sequence[Spec]) -> list[Run]:
+    return [_run(list(alike)) for _, alike in groupby(specs, _columns)]
+
+
+def _run(alike: Sequence[Spec]) -> Run:
+    first = alike[0]
+    text = b",".join([spec.text for spec in alike])
+    return Run(first.columns, text, [spec.payload for spec in alike], first.meta)
 
 
 def _inserted(specs: Sequence[Spec], rows: list[Row]) -> Inserted:
@@ -73,32 +82,38 @@ def _job(spec: Spec, row: Row) -> Job:
     )  # fmt: skip
 
 
-def _inserted_now(specs: Sequence[Spec], rows: list[Row]) -> Inserted:
-    """Those that are alike share what they said."""
+def _inserted_now(runs: Sequence[Run], rows: list[Row]) -> Inserted:
     (row,) = rows
-    jobs: list[Job | None] = []
-    for columns, alike in groupby(zip(specs, row["ids"], strict=True), _columns_of_first):
-        said = _said(columns) | {"enqueued_at": row["enqueued_at"], "expires_at": _expiry(columns, row["enqueued_at"])}
-        jobs += [
-            Job(id=job_id, status=JobStatus.Queued, attempts=0, payload=spec.payload, meta=spec.meta, **said)
-            for spec, job_id in alike
-        ]
-    return Inserted(jobs)
+    found, end = [], 0
+    for run in runs:
+        start, end = end, end + len(run.payloads)
+        found.append(_alike(run, row["ids"][start:end], row["enqueued_at"]))
+    return Inserted(list(chain.from_iterable(found)))
+
+
+def _alike(run: Run, ids: Sequence[int], enqueued_at: datetime) -> list[Job]:
+    """By position: by name, a `Job` takes half as long again."""
+    values = {
+        **_UNSAID, **_said(run.columns), "status": JobStatus.Queued, "attempts": 0, "meta": run.meta,
+        "enqueued_at": enqueued_at, "expires_at": _expiry(run.columns, enqueued_at),
+    }  # fmt: skip
+    jobs = []
+    for job_id, payload in zip(ids, run.payloads, strict=True):
+        values["id"], values["payload"] = job_id, payload
+        jobs.append(Job(*values.values()))
+    return jobs
 
 
 def _said(columns: Mapping[str, Any]) -> dict[str, Any]:
-    called = {name: columns[name]["function"] for name in _CALLED & columns.keys()}
-    return {name: columns[name] for name in _AS_SAID & columns.keys()} | called
+    return {
+        name: value["function"] if name in CALLBACKS else value for name, value in columns.items() if name in _AS_SAID
+    }
 
 
 def _expiry(columns: Mapping[str, Any], enqueued_at: datetime) -> datetime | None:
     return enqueued_at + timedelta(seconds=columns["ttl"]) if "ttl" in columns else None
 
 
-def _columns_of_first(pair: tuple[Spec, int]) -> Mapping[str, Any]:
-    return pair[0].columns
-
-
 _columns = attrgetter("columns")
-_AS_SAID = {each.name for each in fields(Job)} - {"payload", "meta", *CALLBACKS}
-_CALLED = set(CALLBACKS)
+_AS_SAID = {each.name for each in fields(Job)} - {"meta"}
+_UNSAID: dict[str, Any] = {each.name: None if each.default is MISSING else each.default for each in fields(Job)}

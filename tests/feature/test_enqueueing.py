@@ -508,6 +508,15 @@ async def test_a_bulk_with_one_that_is_refused_leaves_nothing(
     assert query("select min(payload #>> '{args,0}'), count(*) from job") == [("0" if place else "1", 2999)]
 
 
+@pytest.mark.parametrize("size", [2, 2000])
+async def test_a_bulk_whose_first_page_is_refused_opens_no_connection(
+    app: Werk, opened: list[Session], size: int
+) -> None:
+    with pytest.raises(NotSerializable, match="positional argument 1"):
+        await app.enqueue_many([EnqueueParams(handlers.echo, [object()])] * size)
+    assert opened == []
+
+
 async def test_a_large_bulk_on_an_autocommit_connection_is_all_or_nothing(app: Werk, dsn: str, query: Query) -> None:
     query("alter table job add check (priority <> 13)")
     params = [EnqueueParams("somewhere.job", priority=13 if n == BULK else 0) for n in range(BULK + 1)]

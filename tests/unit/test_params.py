@@ -8,6 +8,7 @@ import datetime as dt
 import enum
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -29,7 +30,8 @@ from pgwerk import (
 )
 from pgwerk.config import LONGEST_SECONDS
 from pgwerk.errors import WerkError
-from pgwerk.params import OPTIONS, Spec, specify, split_options
+from pgwerk.params import OPTIONS, Spec, specify, specify_all, specify_runs, split_options
+from pgwerk.typed import TypedJSONSerializer
 from tests import handlers
 
 PATH = "somewhere.job"
@@ -433,3 +435,68 @@ def test_a_queue_is_any_text_that_can_be_stored(name: str) -> None:
     else:
         assert is_good
         assert taken == name
+
+
+# Jobs in runs.
+
+
+class Marking(JSONSerializer):
+    """A user's own: what the one beneath makes of a list is not what this one makes of each."""
+
+    def dumps(self, value: Any) -> bytes:
+        return super().dumps({"marked": value})
+
+
+META, THRICE = {"a": 1}, Retry(3, 5)
+ALIKE = {
+    "one": [EnqueueParams(PATH, (1,))],
+    "plain": [EnqueueParams(PATH, (number,)) for number in range(3)],
+    "in turns": [EnqueueParams(PATH, (number,), group=f"g{number // 2 % 2}") for number in range(7)],
+    "other functions": [EnqueueParams(path, (1,), {"a": "b"}) for path in (PATH, PATH, "m.f", PATH)],
+    "nothing": [EnqueueParams(PATH, (value,)) for value in (1, None, "null", "e+")],
+    "large numbers": [EnqueueParams(PATH, (value,)) for value in (1.5, 1e16, -1e300)],
+    "the same options": [EnqueueParams(PATH, (1,), meta=META, retry=retry) for retry in (THRICE, THRICE, 2)],
+    "meta": [EnqueueParams(PATH, meta={"a": 1}), EnqueueParams(PATH, meta={"a": 1}), EnqueueParams(PATH)],
+    "texts": [EnqueueParams(PATH, ("], [",), {"b": text}) for text in ('"', "\\", "日本")],
+}
+
+
+@pytest.mark.parametrize("serializer", [JSONSerializer(), Marking(), TypedJSONSerializer()])
+@pytest.mark.parametrize("name", ALIKE)
+def test_jobs_in_runs_are_what_they_are_one_by_one(name: str, serializer: JSONSerializer) -> None:
+    specs, runs = specify_all(ALIKE[name], serializer), specify_runs(ALIKE[name], serializer)
+    assert [payload for run in runs for payload in run.payloads] == [spec.payload for spec in specs]
+    assert b",".join(run.text for run in runs) == b",".join(spec.text for spec in specs)
+    said = [(run.columns, run.meta) for run in runs for _ in run.payloads]
+    assert [_without_fragments(*each) for each in said] == [_without_fragments(s.columns, s.meta) for s in specs]
+
+
+def _without_fragments(columns: Mapping[str, Any], meta: object) -> object:
+    return orjson.loads(orjson.dumps(columns)), meta
+
+
+def test_a_run_ends_where_jobs_differ() -> None:
+    found = {
+        name: [len(run.payloads) for run in specify_runs(alike, JSONSerializer())] for name, alike in ALIKE.items()
+    }
+    assert found == {
+        "one": [1], "plain": [3], "in turns": [2, 2, 2, 1], "other functions": [2, 1, 1], "nothing": [4],
+        "large numbers": [3], "the same options": [2, 1], "meta": [1, 1, 1], "texts": [3],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "kwargs", "words"), ARGUMENTS)
+def test_an_argument_that_cannot_be_stored_is_named_in_a_run(
+    args: tuple[Any, ...], kwargs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(NotSerializable) as caught:
+        specify_runs([EnqueueParams(PATH, (1,)), EnqueueParams(PATH, args, kwargs)], JSONSerializer())
+    assert str(caught.value).startswith(words)
+
+
+def test_the_payloads_of_a_run_are_copies() -> None:
+    params = EnqueueParams(PATH, [1], {"a": 2})
+    (run,) = specify_runs([params], JSONSerializer())
+    params.args.append(3)  # type: ignore[attr-defined]
+    params.kwargs["b"] = 4  # type: ignore[index]
+    assert run.payloads == [{"args": [1], "kwargs": {"a": 2}}]
