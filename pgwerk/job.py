@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from pgwerk.errors import NotSerializable
+from pgwerk.errors import NotSerializable, brief
 from pgwerk.events import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pgwerk.serializers import Serializer
 
@@ -162,6 +162,18 @@ def decoded(text: Any, name: str, number: int, serializer: Serializer) -> Any:
         return orjson.loads(text) if name == "meta" else serializer.loads(text)
     except Exception as error:
         raise NotSerializable(f"the {name} of job {number} cannot be read: {one_line(error)}") from error
+
+
+def arguments_in(payload: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Of a payload as its serializer gives it back; `NotSerializable` where it holds none."""
+    match payload:
+        case {"args": list() | tuple() as args, "kwargs": dict() as kwargs} if all(map(_is_text, kwargs)):
+            return args, kwargs
+    raise NotSerializable(f"{brief(payload)} holds no arguments; was it enqueued by an app with another serializer?")
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str)
 
 
 _IDS = range(1, 2**63)

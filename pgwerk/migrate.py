@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk.db import run_on
-from pgwerk.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgwerk.errors import InvalidOption, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgwerk.sql import Migration, migrations
 from pgwerk.store.schema import SchemaStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from psycopg import AsyncConnection
 
     from pgwerk.db import Database
+    from pgwerk.wire import Call
+
+T = TypeVar("T")
 
 _SERVES = re.compile(r"^-- serves code from version (\d+)$", re.MULTILINE)
 
@@ -40,6 +46,34 @@ async def migrate(database: Database) -> list[Migration]:
             await connection.execute(migration.text.encode())
             await run_on(connection, store.record(migration, _serves(migration)))
     return missing
+
+
+@contextlib.asynccontextmanager
+async def temporary(database: Database) -> AsyncIterator[None]:
+    """The schema is there for as long as this lasts, with all that is in it. One that was there before is refused."""
+    store = SchemaStore(database.schema)
+    async with database.session() as session:
+        found = await session.run(store.found())
+    if found.schema:
+        raise InvalidOption(
+            f"there is a schema {database.schema!r} already: another one runs, or was killed before it could tidy up; "
+            f'drop schema "{database.schema}" cascade'
+        )
+    await migrate(database)
+    try:
+        yield
+    finally:
+        async with database.session() as session:
+            await session.run(store.drop())
+
+
+async def rehearse(database: Database, schema: str, question: Call[T]) -> T:
+    """The answer beside a new schema with all migrations; nobody else ever sees it, it is rolled back."""
+    async with database.loan() as connection, connection.transaction(force_rollback=True):
+        await run_on(connection, SchemaStore(schema).create())
+        for migration in migrations(schema):
+            await connection.execute(migration.text.encode())
+        return await run_on(connection, question)
 
 
 async def version(database: Database) -> int:

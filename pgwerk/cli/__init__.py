@@ -7,7 +7,11 @@ from typing import IO, Any
 import click
 import psycopg
 
+from pgwerk.cli.bench import bench
+from pgwerk.cli.check import check
 from pgwerk.cli.demo import demo
+from pgwerk.cli.doctor import doctor
+from pgwerk.cli.exits import Exit
 from pgwerk.cli.jobs import enqueue, job, jobs, why
 from pgwerk.cli.migrate import migrate
 from pgwerk.cli.queues import info, queues, slowest, stats, throughput
@@ -18,11 +22,11 @@ from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 from pgwerk.events import one_line
 
-INTERRUPTED = 130  # as shells have it
-
 
 class _Failure(click.ClickException):
-    """One line on stderr, exit code 1."""
+    """One line on stderr."""
+
+    exit_code = Exit.No
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"error: {' '.join(self.message.split())}", file=file, err=True)
@@ -37,7 +41,7 @@ class _Commands(click.Group):
         except psycopg.Error as error:
             raise _Failure(f"the server said no: {one_line(error)}") from error
         except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
+            raise SystemExit(Exit.Interrupted) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,6 +68,9 @@ for command in (
     slowest,
     throughput,
     schedules,
+    check,
+    doctor,
+    bench,
     migrate,
     demo,
 ):

@@ -14,6 +14,7 @@ from pgwerk.app import Werk
 from pgwerk.cli import demo_jobs
 from pgwerk.cli.demo_report import Times, report
 from pgwerk.cli.demo_workers import worker_processes
+from pgwerk.cli.exits import Exit
 from pgwerk.config import WerkConfig
 from pgwerk.errors import WerkError
 from pgwerk.params import EnqueueParams, Retry
@@ -29,7 +30,6 @@ EVERY = 40  # of so many jobs, one is made to fail once
 LOOK = 0.2  # seconds between two looks at the jobs
 PATIENCE = 60.0  # seconds in which some job should have ended
 PAGE = 1000
-INTERRUPTED = 130
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOT_OURS = {"site-packages", "dist-packages", "test", "tests"}
@@ -54,7 +54,7 @@ def demo(folder: Path) -> None:
         asyncio.run(_until_interrupted(home))
     except asyncio.CancelledError:
         click.echo(f"\nstopped; nothing goes on running, and what was done so far is kept in {home}")
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(Exit.Interrupted) from None
 
 
 async def _until_interrupted(home: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from pgwerk.cli.completing import QUEUE
 from pgwerk.errors import InvalidOption
 from pgwerk.job import JobStatus
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _TIMES = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
 _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
-    "queue": (click.STRING, "in this queue"),
+    "queue": (QUEUE, "in this queue"),
     "status": (click.Choice([*map(str, JobStatus)]), "in this state"),
     "function": (click.STRING, "of this function, by its whole path"),
     "key": (click.STRING, "with this key"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def find_app(path: str) -> Werk:
     """Imported, if need be from the current folder."""
     module, attribute = parts_of(path)
-    found: object = _import(module, path)
+    found: object = import_from_here(module, path)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise InvalidOption(f"{module} has no {attribute}, looked for as {path}; is that the app's name there?")
@@ -35,9 +35,17 @@ def parts_of(path: str) -> tuple[str, str]:
     return module, attribute
 
 
-def _import(module: str, path: str) -> ModuleType:
+def look_here() -> str:
+    """Modules are found in the current folder too, as `python -m` finds them."""
     folder = str(Path.cwd())
-    sys.path.insert(0, folder)
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+    return folder
+
+
+def import_from_here(module: str, path: str) -> ModuleType:
+    """`path` is what it was asked for as."""
+    folder = look_here()
     try:
         return importlib.import_module(module)
     except Exception as error:

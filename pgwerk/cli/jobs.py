@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say_json, show, show_fields
 from pgwerk.cli.target import on_app
@@ -22,7 +23,7 @@ job_id = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
 @click.command()
 @click.argument("function", metavar="PATH.TO.FUNCTION")
 @click.argument("arguments", metavar="[JSON]", default="{}")
-@click.option("--queue", default="default", show_default=True)
+@click.option("--queue", type=QUEUE, default="default", show_default=True)
 @click.option("--priority", type=int, default=0, show_default=True, help="higher runs first")
 @click.option("--delay", type=float, metavar="SECONDS", help="not before that")
 @click.option("--retry", type=int, default=1, show_default=True, help="attempts in all")

@@ -18,9 +18,10 @@ from pgwerk.config import WerkConfig, environ_name
 from pgwerk.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     Command = Callable[..., Awaitable[None]]
+    Run = Callable[[Command, Werk, Mapping[str, Any]], Coroutine[None, None, None]]
 
 APP, PROJECT = "PGWERK_APP", "pyproject.toml"
 SETTINGS = ("dsn", "schema")  # beside `app`, in [tool.pgwerk]
@@ -29,19 +30,36 @@ _HELP = f"module:attribute, or a DSN  [default: {APP}, PGWERK_DSN, or app or dsn
 
 def on_app(command: Command) -> Callable[..., None]:
     """A coroutine that is given a connected app, as a command with the options that say which."""
+    return _on_target(command, _connected)
 
+
+def on_database(command: Command) -> Callable[..., None]:
+    """The same with the app's database beside the app, which is not connected: nothing is migrated, and the schema may
+    be in any state.
+    """
+    return _on_target(command, _reached)
+
+
+def _on_target(command: Command, run: Run) -> Callable[..., None]:
     @click.option("-a", "--app", "named", metavar="APP", help=_HELP)
     @setting_options(*SETTINGS)
     @wraps(command)
-    def run(*, named: str | None, dsn: str | None, schema: str | None, **given: Any) -> None:
-        asyncio.run(_connected(command, target(named, dsn, schema), given))
+    def to_end(*, named: str | None, dsn: str | None, schema: str | None, **given: Any) -> None:
+        asyncio.run(run(command, target(named, dsn, schema), given))
 
-    return run
+    return to_end
 
 
 async def _connected(command: Command, app: Werk, given: Mapping[str, Any]) -> None:
     async with app:
         await command(app, **given)
+
+
+async def _reached(command: Command, app: Werk, given: Mapping[str, Any]) -> None:
+    try:
+        await command(app, await app.reach(), **given)
+    finally:
+        await app.disconnect()
 
 
 def target(named: str | None, dsn: str | None, schema: str | None) -> Werk:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CATALOGUES = (
     "schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control", "overview", "schedules",
+    "doctor",
 )  # fmt: skip
 PINNED = ("exchange", "ending", "maintenance")
 # Nothing that frames a transaction matters to these: they read no rows of jobs and wait for nobody.
@@ -53,6 +54,11 @@ class Statement:
     def is_bare(self) -> bool:
         """It may be sent by itself, as the transaction that a statement is anyway."""
         return self.name in BARE
+
+    @property
+    def explained(self) -> Statement:
+        """The question how the server would do it."""
+        return replace(self, name=f"explain_{self.name}", text=f"explain (format json) {self.text}")
 
     def bind(self, values: Mapping[str, object]) -> list[object]:
         return [values[name] for name in self.parameters]

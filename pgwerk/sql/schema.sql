@@ -11,6 +11,9 @@ select max(version) as version, max(serves) as serves from pgwerk.migration;
 -- name: create_schema
 create schema pgwerk;
 
+-- name: drop_schema
+drop schema pgwerk cascade;
+
 -- name: read_committed
 -- Whoever has waited for the lock must not look with a snapshot from before.
 set transaction isolation level read committed;

@@ -33,6 +33,9 @@ class SchemaStore(Catalogue):
     def create(self) -> Call[None]:
         return self._call("create_schema", nothing)
 
+    def drop(self) -> Call[None]:
+        return self._call("drop_schema", nothing)
+
     def record(self, migration: Migration, serves: int) -> Call[None]:
         values = {"version": migration.version, "migration": migration.name, "serves": serves}
         return self._call("record_migration", nothing, **values)

@@ -18,6 +18,19 @@ from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
+from pgwerk.store.doctor import (
+    Connections,
+    DoctorStore,
+    Index,
+    MayMigrate,
+    Place,
+    Present,
+    Server,
+    Shape,
+    Suspect,
+    Table,
+    Unattended,
+)
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Gap, Orphan, Outlook, Range
@@ -34,7 +47,7 @@ if TYPE_CHECKING:
     from pgwerk import Werk
     from pgwerk.wire import Call
 
-FRAMES = {"begin", "commit", "pin", "whoami"}  # said by the session itself
+FRAMES = {"begin", "commit", "pin"}  # said by the session itself
 READ_OTHERWISE = {"args", "kwargs", "interval", "jitter"}
 STORED = (
     "payload", "interval_secs", "jitter_secs",
@@ -57,6 +70,15 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
     "beat": ("is_alive", "others"),
+    "server": Server._fields,
+    "connections": Connections._fields,
+    "may_migrate": MayMigrate._fields,
+    "indexes": Index._fields,
+    "tables": Table._fields,
+    "holders": Suspect._fields,
+    "idlers": Suspect._fields,
+    "roll_call": Present._fields,
+    "unattended": Unattended._fields,
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": ("id", "fresh", "status", "enqueued_at", "scheduled_at", "expires_at", "unknown"),
@@ -87,6 +109,12 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "due": ("now", "is_running", *STORED),
     "get_schedules": STORED,
     "unregistered": ("name",),
+    "queued_page": ("job_id", *Place._fields),
+    "unqueued_page": ("job_id",),
+    "shapes": (*Shape._fields, "jobs", "ids"),
+    "server_clock": ("seconds",),
+    "is_migrated": ("is_migrated",),
+    "hidden_sessions": ("sessions",),
 }
 BIGINT, SMALLINT, INTEGER, FLOAT, BOOLEAN, TEXT, JSONB, TIMESTAMPTZ = 20, 21, 23, 701, 16, 25, 3802, 1184
 CLAIMED_TYPES = {
@@ -215,7 +243,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (workers.beat(1), workers.declare_dead(Pulse(1, 1, 1)), workers.stop(1))
     yield from (workers.touch(1, [Sign(1, 1, 1)]), workers.aborting(1))
     yield from (workers.announce_idle(1), workers.withdraw_idle(1))
-    yield from (versions.found(), versions.version(), versions.lock(), versions.create())
+    yield from (versions.found(), versions.version(), versions.lock(), versions.create(), versions.drop())
     yield from (versions.read_committed(), versions.take_time())
     yield versions.record(migrations(schema)[0], 1)
     schedules, now = ScheduleStore(schema), datetime.now(UTC)
@@ -224,4 +252,9 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (schedules.get(), schedules.put(columns, owner=None, next_run_at=now, replaces=False))
     yield from (schedules.pause("s"), schedules.resume("s", now), schedules.delete("s"))
     yield schedules.unregistered("owner", ["s"])
+    doctor = DoctorStore(schema)
+    yield from (doctor.queued_page(Place()), doctor.unqueued_page(0), doctor.shapes([1]))
+    yield from (doctor.server(), doctor.clock(), doctor.backend(), doctor.connections(), doctor.roll_call())
+    yield from (doctor.is_migrated(), doctor.may_migrate(), doctor.lacking_rights(), doctor.indexes("elsewhere"))
+    yield from (doctor.tables(), doctor.holders(1), doctor.idlers(1), doctor.hidden_sessions(), doctor.unattended())
     yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))

@@ -25,7 +25,7 @@ ODD = (
     "m.f", "..", "os.system", "2026-11-25", "9999-12-31 23:59:59", "0001-01-01", "@daily", "* * * * *", "61 * * * *",
     "Europe/Paris", "failed", "complete", "\n", "\x1b[31m",
 )  # fmt: skip
-LONG_RUNNING = {"worker", "demo", "migrate"}  # an app's own module, or a server of its own
+LONG_RUNNING = {"worker", "top", "demo", "bench", "migrate"}  # an app's own module, a screen, or a server of its own
 WAITING = {"wait"}
 WORDS_OF_CLICK = {0, 1, 2}
 

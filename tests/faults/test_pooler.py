@@ -30,7 +30,7 @@ listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = 6
 max_client_conn = 200
 """
@@ -43,13 +43,12 @@ needs_pgbouncer = pytest.mark.skipif(
 
 
 class Pooler:
-    def __init__(self, dsn: str, folder: Path) -> None:
+    def __init__(self, dsn: str, folder: Path, mode: str = "transaction") -> None:
         parts = conninfo_to_dict(dsn)
         port = free_port()
         self._config, self._log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
-        self._config.write_text(
-            CONFIG.format(host=parts["host"], port=parts.get("port", 5432), user=parts["user"], own_port=port)
-        )
+        named = {"host": parts["host"], "port": parts.get("port", 5432), "user": parts["user"]}
+        self._config.write_text(CONFIG.format(**named, own_port=port, mode=mode))
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=port)
         self.start()
 

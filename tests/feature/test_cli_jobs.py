@@ -12,9 +12,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import EnqueueParams, Werk
+from pgwerk.cli.exits import Exit
 from tests.shell import CLEAN, Shell
 from tests.workplace import ROOT
 
@@ -145,3 +147,31 @@ def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
 )
 def test_what_cannot_work_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
     assert words in shell.refuses(*arguments)
+
+
+def completed(shell: Shell, *words: str) -> set[str]:
+    """What a bash offers behind these words."""
+    line = " ".join(["werk", *words])
+    said = shell.says(_WERK_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words)), PGWERK_DSN=shell.dsn)
+    return {each.partition(",")[2] for each in said.splitlines() if each}
+
+
+def test_the_tab_key_knows_states_and_queues(shell: Shell) -> None:
+    assert completed(shell, "jobs", "--status", "a") == {"active", "aborting", "aborted"}
+    assert {"doctor", "check", "job", "jobs"} <= completed(shell, "")
+    assert completed(shell, "jobs", "--queue", "") == set()
+    shell.says("migrate")
+    with psycopg.connect(shell.dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into pgwerk.worker (name, kind, queues, concurrency, patience)"
+            " values ('w', 'w', '{mail,maps,x}', 1, 99)"
+        )
+    assert completed(shell, "jobs", "--queue", "ma") == {"mail", "maps"}
+    assert completed(shell, "jobs", "--dsn", "postgresql://nobody@127.0.0.1:1/nothing", "--queue", "ma") == set()
+
+
+def test_exit_codes_are_those_that_are_written_down(shell: Shell) -> None:
+    assert shell.run("jobs").returncode == Exit.Fine
+    assert shell.run("why", "1").returncode == Exit.No
+    for wrong in (("nonsense",), ("jobs", "--nonsense"), ("why", "x")):
+        assert shell.run(*wrong).returncode == Exit.Usage

@@ -9,9 +9,11 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
-from tests.docs import DOCS, SETTINGS, settings_page
+from pgwerk.cli import commands
+from tests.docs import CLI, DOCS, PAGES as MADE, WHICH_APP
 from tests.postgres import rows
 
 if TYPE_CHECKING:
@@ -68,8 +70,17 @@ def test_the_worker_with_hooks_says_what_it_sees(own_dsn: str, tmp_path: Path) -
     ]  # fmt: skip
 
 
-def test_the_settings_page_is_in_step() -> None:
-    assert SETTINGS.read_text() == settings_page(), "run `python -m tests.docs`"
+@pytest.mark.parametrize("file", MADE, ids=lambda file: file.stem)
+def test_a_page_that_is_made_is_in_step(file: Path) -> None:
+    assert file.read_text() == MADE[file](), "run `python -m tests.docs`"
+
+
+def test_every_command_is_on_its_page() -> None:
+    page = CLI.read_text()
+    for name, command in commands.commands.items():
+        assert f"\n## werk {name}" in page
+        for option in (each for each in command.params if isinstance(each, click.Option)):
+            assert option.name in WHICH_APP or option.opts[-1] in page
 
 
 def test_every_page_is_in_the_site_and_every_link_leads_somewhere() -> None:

@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotFound, NotSerializable, brief
+from pgwerk.errors import HandlerNotFound, NotSerializable
 from pgwerk.handlers import find
-from pgwerk.job import Job, JobStatus, decoded
+from pgwerk.job import Job, JobStatus, arguments_in, decoded
 from pgwerk.worker.executors.limits import stay_home
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pgwerk.app import Werk
     from pgwerk.context import WorkerIdentity
@@ -60,21 +60,10 @@ def call_of(
     handler = find(row.function, app.config.allow)
     if row.callback_of is not None:
         return handler, partial(_at_home, handler.function, context_of(work, app, worker, touch))
-    args, kwargs = _arguments(decoded(row.payload, "payload", row.job_id, app.serializer))
+    args, kwargs = arguments_in(decoded(row.payload, "payload", row.job_id, app.serializer))
     if handler.takes_context:
         args = (context_of(work, app, worker, touch), *args)
     return handler, partial(_at_home, handler.function, *args, **kwargs)
-
-
-def _arguments(payload: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-    match payload:
-        case {"args": list() | tuple() as args, "kwargs": dict() as kwargs} if all(map(_is_text, kwargs)):
-            return args, kwargs
-    raise NotSerializable(f"{brief(payload)} holds no arguments; was it enqueued by an app with another serializer?")
-
-
-def _is_text(name: object) -> bool:
-    return isinstance(name, str)
 
 
 def _at_home(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
