@@ -7,7 +7,7 @@ import click
 
 from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.filtering import filter_options, filters_of
-from pgwerk.cli.output import arguments_of, as_json, say_json, show, show_fields
+from pgwerk.cli.output import arguments_of, as_json, say, say_json, show, show_fields
 from pgwerk.cli.target import on_app
 from pgwerk.control import MOST_LISTED
 
@@ -31,8 +31,9 @@ job_id = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
 @click.option("--key", help="no second job with the same")
 @click.option("--group", help="of whose jobs one runs at a time")
 @click.option("--wait", is_flag=True, help="for its end, and print the result as JSON")
+@as_json
 @on_app
-async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, **options: Any) -> None:
+async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, as_json: bool, **options: Any) -> None:
     """Enqueue a job.
 
     The arguments are a JSON object (by name) or list (by place).
@@ -44,7 +45,8 @@ async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, **opt
         say_json(await app.apply(function, *args, timeout=FOR_EVER, **chosen))
         return
     job = await app.enqueue(function, *args, **chosen)
-    click.echo(f"enqueued job {job.id}" if job else f"nothing was done: the key {options['key']!r} is taken")
+    words = f"enqueued job {job.id}" if job else f"nothing was done: the key {options['key']!r} is taken"
+    say(words, as_json=as_json, id=job.id if job else None)
 
 
 @click.command()

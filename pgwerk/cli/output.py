@@ -22,6 +22,14 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
 
 
+def say(text: str, *, as_json: bool, **facts: object) -> None:
+    """What was done: a line for people, the facts for programs."""
+    if as_json:
+        say_json(facts)
+    else:
+        click.echo(text)
+
+
 def say_json(value: object) -> None:
     click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
 

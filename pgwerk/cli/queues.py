@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgwerk.cli.output import as_json, is_terminal, seconds, show
+from pgwerk.cli.output import as_json, is_terminal, say, seconds, show
 from pgwerk.cli.target import on_app
 from pgwerk.explaining import MOST_COUNTED
 from pgwerk.overview import LONGEST_SPAN
@@ -47,18 +47,22 @@ def queues() -> None:
 
 @queues.command()
 @click.argument("queue")
+@as_json
 @on_app
-async def pause(app: Werk, queue: str) -> None:
+async def pause(app: Werk, queue: str, *, as_json: bool) -> None:
     """No worker claims from it until it is resumed; what runs goes on."""
-    click.echo(f"paused {queue}" if await app.pause_queue(queue) else f"{queue} was paused already")
+    paused = await app.pause_queue(queue)
+    say(f"paused {queue}" if paused else f"{queue} was paused already", as_json=as_json, queue=queue, paused=paused)
 
 
 @queues.command()
 @click.argument("queue")
+@as_json
 @on_app
-async def resume(app: Werk, queue: str) -> None:
+async def resume(app: Werk, queue: str, *, as_json: bool) -> None:
     """Workers claim from it again."""
-    click.echo(f"resumed {queue}" if await app.resume_queue(queue) else f"{queue} was not paused")
+    resumed = await app.resume_queue(queue)
+    say(f"resumed {queue}" if resumed else f"{queue} was not paused", as_json=as_json, queue=queue, resumed=resumed)
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgwerk.cli.output import arguments_of, as_json, show
+from pgwerk.cli.output import arguments_of, as_json, say, show
 from pgwerk.cli.target import on_app
 from pgwerk.cron import Cron, ticks
 from pgwerk.errors import ScheduleNotFound
@@ -62,52 +62,60 @@ def _row(schedule: Schedule) -> dict[str, Any]:
 @click.option("--queue", default="default", show_default=True)
 @click.option("--missed", type=click.Choice([*map(str, Missed)]), default=str(Missed.Latest), show_default=True)
 @click.option("--overlap", type=click.Choice([*map(str, Overlap)]), default=str(Overlap.Allow), show_default=True)
+@as_json
 @on_app
-async def create(app: Werk, function: str, kwargs: str, **said: Any) -> None:
+async def create(app: Werk, function: str, kwargs: str, *, as_json: bool, **said: Any) -> None:
     """Make a schedule.
 
     The arguments are a JSON object (by name) or list (by place).
     """
     made = await app.create_schedule(function, **said, **arguments_of(kwargs))
-    click.echo(f"made {made.name}; its first job is due at {made.next_run_at:%Y-%m-%d %H:%M:%S %Z}")
+    words = f"made {made.name}; its first job is due at {made.next_run_at:%Y-%m-%d %H:%M:%S %Z}"
+    say(words, as_json=as_json, name=made.name, next=made.next_run_at)
 
 
 @schedules.command()
 @name
+@as_json
 @on_app
-async def pause(app: Werk, name: str) -> None:
+async def pause(app: Werk, name: str, *, as_json: bool) -> None:
     """No jobs until it is resumed."""
     await app.get_schedule(name)
-    click.echo(f"paused {name}" if await app.pause_schedule(name) else f"{name} was paused already")
+    paused = await app.pause_schedule(name)
+    say(f"paused {name}" if paused else f"{name} was paused already", as_json=as_json, name=name, paused=paused)
 
 
 @schedules.command()
 @name
+@as_json
 @on_app
-async def resume(app: Werk, name: str) -> None:
+async def resume(app: Werk, name: str, *, as_json: bool) -> None:
     """Jobs again, from the next tick on."""
     resumed = await app.resume_schedule(name)
     due = (await app.get_schedule(name)).next_run_at
-    click.echo(f"{'resumed ' if resumed else ''}{name}{'' if resumed else ' is not paused'}; next at {due}")
+    words = f"resumed {name}" if resumed else f"{name} is not paused"
+    say(f"{words}; next at {due}", as_json=as_json, name=name, resumed=resumed, next=due)
 
 
 @schedules.command()
 @name
+@as_json
 @on_app
-async def trigger(app: Werk, name: str) -> None:
+async def trigger(app: Werk, name: str, *, as_json: bool) -> None:
     """One job now."""
     job = await app.trigger_schedule(name)
-    click.echo(f"enqueued job {job.id}")
+    say(f"enqueued job {job.id}", as_json=as_json, id=job.id)
 
 
 @schedules.command()
 @name
+@as_json
 @on_app
-async def delete(app: Werk, name: str) -> None:
+async def delete(app: Werk, name: str, *, as_json: bool) -> None:
     """The schedule; its jobs stay."""
     if not await app.delete_schedule(name):
         raise ScheduleNotFound(f"there is no schedule {name!r}; werk schedules list has those that there are")
-    click.echo(f"deleted {name}")
+    say(f"deleted {name}", as_json=as_json, name=name)
 
 
 @schedules.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgwerk.cli.filtering import filter_options, filters_of
+from pgwerk.cli.output import as_json, say
 from pgwerk.cli.target import on_app
 from pgwerk.control import MOST_LISTED
 from pgwerk.errors import InvalidOption
@@ -30,72 +31,83 @@ yes = click.option("-y", "--yes", is_flag=True, help="do not ask")
 @ids
 @filter_options()
 @yes
+@as_json
 @on_app
-async def retry(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+async def retry(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Run failed and aborted jobs again, with as many attempts as at first."""
     states = (JobStatus.Failed, JobStatus.Aborted)
-    await _steer(app, "retry", app.requeue_job, app.bulk_requeue_jobs, states, ids, given, yes=yes)
+    await _steer(app, "retry", app.requeue_job, app.bulk_requeue_jobs, states, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command()
 @ids
 @filter_options()
 @yes
+@as_json
 @on_app
-async def cancel(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+async def cancel(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Abort jobs that have not started, or wait for their next attempt."""
-    await _steer(app, "cancel", app.cancel_job, app.bulk_cancel_jobs, PENDING, ids, given, yes=yes)
+    await _steer(app, "cancel", app.cancel_job, app.bulk_cancel_jobs, PENDING, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command()
 @ids
 @filter_options()
 @yes
+@as_json
 @on_app
-async def abort(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+async def abort(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Stop jobs that run: a coroutine is cancelled, a process killed."""
-    await _steer(app, "abort", app.abort_job, app.bulk_abort_jobs, (JobStatus.Active,), ids, given, yes=yes)
+    await _steer(
+        app, "abort", app.abort_job, app.bulk_abort_jobs, (JobStatus.Active,), ids, given, yes=yes, as_json=as_json
+    )
 
 
 @click.command()
 @ids
 @filter_options()
 @yes
+@as_json
 @on_app
-async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, **given: Any) -> None:
+async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Delete jobs that do not run, and everything about them."""
-    await _steer(app, "delete", app.delete_job, app.bulk_delete_jobs, (*PENDING, *FINAL), ids, given, yes=yes)
+    await _steer(
+        app, "delete", app.delete_job, app.bulk_delete_jobs, (*PENDING, *FINAL), ids, given, yes=yes, as_json=as_json
+    )
 
 
 @click.command()
 @click.argument("statuses", nargs=-1, required=True, type=click.Choice([*map(str, FINAL)]))
 @click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", required=True)
 @yes
+@as_json
 @on_app
-async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes: bool) -> None:
+async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes: bool, as_json: bool) -> None:
     """Delete jobs that ended so, and at least so many days ago."""
     if not yes:
         wanted = f"what is {' or '.join(statuses)} and ended at least {older_than:g} days ago"
-        click.confirm(f"delete {wanted}?", abort=True)
-    click.echo(f"deleted {await app.purge_jobs(statuses, older_than)} jobs")
+        click.confirm(f"delete {wanted}?", abort=True, err=as_json)
+    count = await app.purge_jobs(statuses, older_than)
+    say(f"deleted {count} jobs", as_json=as_json, jobs=count)
 
 
 async def _steer(
     app: Werk, what: str, one: One, many: Many, states: Iterable[JobStatus], ids: tuple[int, ...],
-    given: dict[str, Any], *, yes: bool,
+    given: dict[str, Any], *, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     filters = filters_of(given)
     if bool(ids) == bool(filters):
         raise InvalidOption(f"say which jobs to {what}: their ids, or options that find them")
     if ids:
         done = [number for number in ids if await one(number)]
-        click.echo(f"{what}: {len(done)} of {len(ids)} jobs" + _left(ids, done))
+        say(f"{what}: {len(done)} of {len(ids)} jobs" + _left(ids, done), as_json=as_json, jobs=len(done), ids=done)
         return
     found = await _counted(app, states, filters)
     if found and not yes:
         number = f"{found}" if found < MOST_LISTED else f"{MOST_LISTED} or more"
-        click.confirm(f"{what} {number} jobs?", abort=True)
-    click.echo(f"{what}: {await _with_a_bar(what, many, filters, found) if found else 0} jobs")
+        click.confirm(f"{what} {number} jobs?", abort=True, err=as_json)
+    count = await _with_a_bar(what, many, filters, found) if found else 0
+    say(f"{what}: {count} jobs", as_json=as_json, jobs=count)
 
 
 async def _with_a_bar(what: str, many: Many, filters: Filters, found: int) -> int:

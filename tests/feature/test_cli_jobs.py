@@ -17,6 +17,7 @@ import pytest
 
 from pgwerk import EnqueueParams, Werk
 from pgwerk.cli.exits import Exit
+from tests.faults.test_command_line import COMMANDS
 from tests.shell import CLEAN, Shell
 from tests.workplace import ROOT
 
@@ -175,3 +176,28 @@ def test_exit_codes_are_those_that_are_written_down(shell: Shell) -> None:
     assert shell.run("why", "1").returncode == Exit.No
     for wrong in (("nonsense",), ("jobs", "--nonsense"), ("why", "x")):
         assert shell.run(*wrong).returncode == Exit.Usage
+
+
+def test_what_was_done_is_said_to_programs_too(shell: Shell) -> None:
+    def told(*arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(shell.says(*arguments, "--json"))
+        return found
+
+    assert told("migrate")["ran"][0] == "0001_engine"
+    assert told("migrate")["ran"] == []
+    assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": 1}
+    assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": None}
+    assert told("cancel", "1", "7") == {"jobs": 1, "ids": [1]}
+    assert told("retry", "--status", "aborted", "-y") == {"jobs": 1}
+    assert told("queues", "pause", "default") == {"queue": "default", "paused": True}
+    assert told("queues", "resume", "default") == {"queue": "default", "resumed": True}
+    assert told("schedules", "create", "tests.handlers.noop", "--interval", "60")["name"] == "tests.handlers.noop"
+    assert told("schedules", "pause", "tests.handlers.noop")["paused"] is True
+    assert told("schedules", "trigger", "tests.handlers.noop") == {"id": 3}
+    assert told("delete", "--queue", "default", "-y") == {"jobs": 2}
+    assert told("purge", "failed", "--older-than", "0", "-y") == {"jobs": 0}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_speaks_to_programs(path: tuple[str, ...]) -> None:
+    assert "--json" in {option for each in COMMANDS[path].params for option in each.opts}
