@@ -12,8 +12,8 @@ from place import Figures, Place
 from psycopg_pool import AsyncConnectionPool
 
 from pgwerk import EnqueueParams, Werk
-from pgwerk.params import specify
 from pgwerk.serializers import JSONSerializer
+from pgwerk.specifying import specify
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.values import as_text
 

@@ -12,8 +12,9 @@ from pgwerk.hooks import answer_of
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
 from pgwerk.overview import Overview
-from pgwerk.params import EnqueueParams, Spec, specify, specify_all, split_options
+from pgwerk.params import EnqueueParams, split_options
 from pgwerk.scheduling import Scheduling
+from pgwerk.specifying import Spec, specify, specify_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

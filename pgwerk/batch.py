@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pgwerk.db import Database
     from pgwerk.job import Job
-    from pgwerk.params import Spec
+    from pgwerk.specifying import Spec
     from pgwerk.store.enqueue import EnqueueStore
 
 MOST_AT_ONCE = 1000

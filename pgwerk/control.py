@@ -12,7 +12,7 @@ from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
 from pgwerk.job import PENDING, Job, JobExecution, JobStatus, job_id
 from pgwerk.maintenance import Maintenance
-from pgwerk.params import specify_update
+from pgwerk.specifying import specify_update
 from pgwerk.store.control import ControlStore
 from pgwerk.store.maintenance import BATCH, MaintenanceStore
 

@@ -16,7 +16,7 @@ from pgwerk.db import run_on
 from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing, brief
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import is_plain, specify_all, specify_runs
+from pgwerk.specifying import is_plain, specify_all, specify_runs
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from pgwerk.allow import Allowed
     from pgwerk.db import Database
-    from pgwerk.params import EnqueueParams, Spec
+    from pgwerk.params import EnqueueParams
     from pgwerk.serializers import Serializer
+    from pgwerk.specifying import Spec
     from pgwerk.store.enqueue import Inserted
     from pgwerk.wire import Call, Saying
 

@@ -17,7 +17,8 @@ from pgwerk import checks
 from pgwerk.cron import Cron, Every, ticks, zone_of
 from pgwerk.errors import InvalidOption, brief
 from pgwerk.handlers import Handler, handler_of
-from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, Repeat, Retry, specify
+from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, Repeat, Retry
+from pgwerk.specifying import specify
 
 if TYPE_CHECKING:
     from pgwerk.allow import Allowed

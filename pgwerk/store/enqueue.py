@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orjson import Fragment
 
 from pgwerk.job import Job, JobStatus
-from pgwerk.params import CALLBACKS, Run
+from pgwerk.params import CALLBACKS
+from pgwerk.specifying import Run
 from pgwerk.store.catalogue import Catalogue, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pgwerk.params import Spec
+    from pgwerk.specifying import Spec
     from pgwerk.wire import Call, Row
 
 

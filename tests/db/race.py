@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.execution import Outcome
-from pgwerk.params import EnqueueParams, specify
+from pgwerk.params import EnqueueParams
+from pgwerk.specifying import specify
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore

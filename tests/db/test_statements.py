@@ -13,9 +13,10 @@ from pgwerk.execution import Outcome
 from pgwerk.filters import values_of
 from pgwerk.job import Job, JobExecution
 from pgwerk.overview import FunctionStats, QueueInfo, QueueStats, ServerInfo, Throughput, WorkerInfo
-from pgwerk.params import EnqueueParams, specify, specify_update
+from pgwerk.params import EnqueueParams
 from pgwerk.schedule import Schedule, ScheduleParams, specify_schedule
 from pgwerk.serializers import JSONSerializer
+from pgwerk.specifying import specify, specify_update
 from pgwerk.sql import Statement, migrations, statements
 from pgwerk.store.control import ControlStore
 from pgwerk.store.doctor import (

@@ -11,7 +11,7 @@ import pytest
 from pgwerk import Callback, EnqueueParams, HandlerNotAllowed, InvalidOption, JSONSerializer
 from pgwerk.allow import allows
 from pgwerk.handlers import find, handler_of
-from pgwerk.params import specify, specify_all
+from pgwerk.specifying import specify, specify_all
 from tests import handlers
 from tests.unit import callables
 

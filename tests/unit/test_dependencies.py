@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from pgwerk import Dependency, EnqueueParams, InvalidOption, InvalidType, JSONSerializer
 from pgwerk.dependencies import LONGEST_RING
-from pgwerk.params import specify_all
+from pgwerk.specifying import specify_all
 
 
 def _job(name: str, on: Any = None) -> EnqueueParams:

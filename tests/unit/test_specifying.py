@@ -30,7 +30,8 @@ from pgwerk import (
 )
 from pgwerk.config import LONGEST_SECONDS
 from pgwerk.errors import WerkError
-from pgwerk.params import OPTIONS, Spec, specify, specify_all, specify_runs, split_options
+from pgwerk.params import OPTIONS, split_options
+from pgwerk.specifying import Spec, specify, specify_all, specify_runs
 from pgwerk.typed import TypedJSONSerializer
 from tests import handlers
 
