@@ -157,4 +157,6 @@ def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
 def _unreachable(dsn: str, error: psycopg.Error) -> str:
     parts = conninfo_to_dict(dsn)
     where = f"{parts.get('host') or 'the default host'}, database {parts.get('dbname') or 'by default'}"
-    return f"no connection to Postgres at {where}: {one_line(error)}; is it running, and is the DSN right?"
+    reason = one_line(error)
+    advice = "it is there, and refuses" if "FATAL:" in reason else "is it running, and is the DSN right?"
+    return f"no connection to Postgres at {where}: {reason}; {advice}"

@@ -14,11 +14,12 @@ from uuid import UUID
 
 import orjson
 
+from pgwerk.allow import Allowed, allows, checked
 from pgwerk.errors import NotSerializable, brief
 from pgwerk.serializers import JSONSerializer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TYPE, VALUE = "$type", "value"
 
@@ -27,16 +28,19 @@ class TypedJSONSerializer:
     """Datetimes, dates, times, timedeltas, UUIDs, Decimals, bytes, tuples, sets, enums, dataclasses, and dicts with
     keys of any of these come back as they were. What JSON knows itself stays plain and can be queried; the others
     become `{"$type": "uuid", "value": "…"}`.
+
+    A row names the enums and dataclasses that are made from it, and their modules are imported: `allow` says which may
+    be (`shop.*`), as with `Werk`.
     """
 
-    def __init__(self) -> None:
-        self._json = JSONSerializer()
+    def __init__(self, allow: Sequence[str] | None = None) -> None:
+        self._json, self._allowed = JSONSerializer(), checked(allow)
 
     def dumps(self, value: Any) -> bytes:
         return self._json.dumps(_marked(value))
 
     def loads(self, text: str | bytes) -> Any:
-        return _restored(orjson.loads(text))
+        return _restored(orjson.loads(text), self._allowed)
 
 
 _SIMPLE: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -52,16 +56,20 @@ _SEVERAL: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def _several(kind: Callable[[Any], Any], items: list[Any]) -> Any:
-    return kind(map(_restored, items))
+def _simple(read: Callable[[Any], Any], value: Any, _: Allowed) -> Any:
+    return read(value)
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    **{name: read for name, _, read in _SIMPLE.values()},
+def _several(kind: Callable[[Any], Any], items: list[Any], allowed: Allowed) -> Any:
+    return kind(_restored(item, allowed) for item in items)
+
+
+_READERS: dict[str, Callable[[Any, Allowed], Any]] = {
+    **{name: partial(_simple, read) for name, _, read in _SIMPLE.values()},
     **{name: partial(_several, kind) for kind, name in _SEVERAL.items()},
-    "dict": lambda value: {_restored(key): _restored(item) for key, item in value},
-    "enum": lambda value: _class(value[0], Enum)[value[1]],
-    "dataclass": lambda value: _rebuilt(*value),
+    "dict": lambda value, allowed: {_restored(key, allowed): _restored(item, allowed) for key, item in value},
+    "enum": lambda value, allowed: _class(value[0], Enum, allowed)[value[1]],
+    "dataclass": lambda value, allowed: _rebuilt(value[0], value[1], allowed),
 }
 
 
@@ -93,17 +101,17 @@ def _marked_dict(value: dict[Any, Any]) -> Any:
     return {TYPE: "dict", VALUE: [[_marked(key), _marked(item)] for key, item in value.items()]}
 
 
-def _restored(value: Any) -> Any:
+def _restored(value: Any, allowed: Allowed) -> Any:
     if type(value) is list:
-        return [_restored(item) for item in value]
+        return [_restored(item, allowed) for item in value]
     if type(value) is not dict:
         return value
     if TYPE not in value:
-        return {key: _restored(item) for key, item in value.items()}
+        return {key: _restored(item, allowed) for key, item in value.items()}
     read = _READERS.get(value[TYPE])
     if read is None:
         raise NotSerializable(f"typed JSON knows no type {brief(value[TYPE])}; was it written by a newer version?")
-    return read(value[VALUE])
+    return read(value[VALUE], allowed)
 
 
 def _path(kind: type) -> str:
@@ -114,19 +122,21 @@ def _path(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _rebuilt(path: str, parts: dict[str, Any]) -> Any:
+def _rebuilt(path: str, parts: dict[str, Any], allowed: Allowed) -> Any:
     """As it was, without running its constructor again."""
-    kind: type[Any] = _class(path, object)
+    kind: type[Any] = _class(path, object, allowed)
     if not hasattr(kind, "__dataclass_fields__"):
         raise NotSerializable(f"{path} is no dataclass, and nothing else is made from a row")
     found = object.__new__(kind)
     for name, item in parts.items():
-        object.__setattr__(found, name, _restored(item))
+        object.__setattr__(found, name, _restored(item, allowed))
     return found
 
 
-def _class(path: str, parent: type[Any]) -> Any:
+def _class(path: str, parent: type[Any], allowed: Allowed) -> Any:
     """Only classes that are enums or dataclasses are ever made from what a row says."""
+    if allowed is not None and not allows(allowed, path.replace(":", ".")):
+        raise NotSerializable(f"the class {path} is not allowed here, only {', '.join(allowed)}; nothing was imported")
     module, _, names = path.partition(":")
     found: Any = importlib.import_module(module)
     for name in names.split("."):

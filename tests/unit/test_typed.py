@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import pickle
+import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -164,3 +165,12 @@ def test_nothing_is_unpickled_unless_the_app_chose_it() -> None:
     text = orjson.dumps("pickle:" + pickle.dumps(1).hex())
     assert isinstance(TYPED.loads(text), str)
     assert isinstance(JSONSerializer().loads(text), str)
+
+
+def test_only_allowed_classes_are_made_from_a_row_and_nothing_else_is_imported() -> None:
+    guarded = TypedJSONSerializer(allow=[f"{__name__}.*"])
+    assert guarded.loads(guarded.dumps(Colour.RED)) is Colour.RED
+    unknown = b'{"$type": "enum", "value": ["antigravity:Flying", "UP"]}'
+    with pytest.raises(NotSerializable, match="the class antigravity:Flying is not allowed here, only "):
+        guarded.loads(unknown)
+    assert "antigravity" not in sys.modules
