@@ -15,9 +15,10 @@ from pgwerk.cli.settings import shown
 from pgwerk.cli.target import APP, PROJECT
 from pgwerk.config import WerkConfig, environ_name
 from pgwerk.doctor import CHECKS, name_of
+from tests.shell import every_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 DOCS = Path(__file__).parent.parent / "docs"
 SETTINGS = DOCS / "settings.md"
@@ -49,7 +50,7 @@ def _about(metadata: Mapping[str, object]) -> str:
 
 def cli_page() -> str:
     codes = "\n".join(f"| {code.value} | {code.meaning} |" for code in Exit)
-    sections = "\n".join(_section(path, command) for path, command in _commands(commands, "werk"))
+    sections = "\n".join(_section(" ".join(path), command) for path, command in every_command(commands, "werk"))
     checks = "\n".join(f"| {name_of(check)} | {check.__doc__} |" for check in CHECKS)
     return f"""# Commands
 
@@ -88,14 +89,6 @@ role may not look at is a warning that says so.
 |---|---|
 {checks}
 """
-
-
-def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from _commands(command, *before, name)
-        else:
-            yield " ".join((*before, name)), command
 
 
 def _section(path: str, command: click.Command) -> str:

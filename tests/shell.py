@@ -7,13 +7,26 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 from tests.workplace import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PGWERK_")}
 UNNAMED = {"LANG": "C.UTF-8"}  # an environment that names no app
+
+
+def every_command(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, *before, name)
+        elif command is not None:
+            yield (*before, name), command
 
 
 class Shell:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import IO, Any
 
 import click
 import psycopg
 
-from pgwerk.cli.bench import bench
-from pgwerk.cli.check import check
-from pgwerk.cli.demo import demo
-from pgwerk.cli.doctor import doctor
 from pgwerk.cli.exits import Exit
-from pgwerk.cli.jobs import enqueue, job, jobs, why
-from pgwerk.cli.migrate import migrate
-from pgwerk.cli.queues import info, queues, slowest, stats, throughput
-from pgwerk.cli.schedules import schedules
-from pgwerk.cli.steering import abort, cancel, delete, purge, retry
-from pgwerk.cli.top import top
-from pgwerk.cli.worker import worker
 from pgwerk.errors import WerkError
 from pgwerk.events import one_line
+
+FILES = {
+    "worker": ("worker",),
+    "top": ("top",),
+    "jobs": ("enqueue", "jobs", "job", "why"),
+    "steering": ("retry", "cancel", "abort", "delete", "purge"),
+    "queues": ("info", "queues", "stats", "slowest", "throughput"),
+    "schedules": ("schedules",),
+    "check": ("check",),
+    "doctor": ("doctor",),
+    "bench": ("bench",),
+    "migrate": ("migrate",),
+    "demo": ("demo",),
+}
+_FILE_OF = {name: file for file, names in FILES.items() for name in names}
 
 
 class _Failure(click.ClickException):
@@ -33,6 +38,17 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
+    """A command is imported when it is asked for: to import the others would take longer than most of them do."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return [*_FILE_OF]
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in _FILE_OF:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+        return found
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -48,33 +64,6 @@ class _Commands(click.Group):
 @click.version_option(package_name="pgwerk")
 def commands() -> None:
     """A job queue on the Postgres you already have."""
-
-
-for command in (
-    worker,
-    info,
-    top,
-    enqueue,
-    jobs,
-    job,
-    why,
-    retry,
-    cancel,
-    abort,
-    delete,
-    purge,
-    queues,
-    stats,
-    slowest,
-    throughput,
-    schedules,
-    check,
-    doctor,
-    bench,
-    migrate,
-    demo,
-):
-    commands.add_command(command)
 
 
 def main() -> None:

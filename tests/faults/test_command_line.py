@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from pgwerk.cli import commands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.shell import every_command
 
 LINES = int(os.environ.get("PGWERK_TEST_LINES", "4"))
 ODD = (
@@ -30,15 +27,7 @@ WAITING = {"wait"}
 WORDS_OF_CLICK = {0, 1, 2}
 
 
-def every_command(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from every_command(command, *before, name)
-        elif name not in LONG_RUNNING:
-            yield (*before, name), command
-
-
-COMMANDS = dict(every_command(commands))
+COMMANDS = {path: command for path, command in every_command(commands) if path[0] not in LONG_RUNNING}
 
 
 def odd_line(chance: random.Random, command: click.Command) -> list[str]:

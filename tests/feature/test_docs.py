@@ -15,6 +15,7 @@ import pytest
 from pgwerk.cli import commands
 from tests.docs import CLI, DOCS, PAGES as MADE, WHICH_APP
 from tests.postgres import rows
+from tests.shell import every_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,8 +78,8 @@ def test_a_page_that_is_made_is_in_step(file: Path) -> None:
 
 def test_every_command_is_on_its_page() -> None:
     page = CLI.read_text()
-    for name, command in commands.commands.items():
-        assert f"\n## werk {name}" in page
+    for path, command in every_command(commands):
+        assert f"\n## werk {' '.join(path)}\n" in page
         for option in (each for each in command.params if isinstance(each, click.Option)):
             assert option.name in WHICH_APP or option.opts[-1] in page
 
