@@ -21,6 +21,9 @@ class Filters(TypedDict, total=False):
 
     key: str | None
     group: str | None
+    schedule: str | None
+    """The name of the schedule whose tick it was."""
+
     worker_id: int | None
     meta: dict[str, Any] | None
     """What the job's meta contains, at least."""
@@ -64,6 +67,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "function": checks.text,
     "key": checks.text,
     "group": checks.text,
+    "schedule": checks.text,
     "worker_id": lambda name, value: checks.count(name, value, 0, 2**63 - 1),
     "meta": checks.meta,
     "search": checks.text,

@@ -26,6 +26,7 @@ _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "function": (click.STRING, "of this function, by its whole path"),
     "key": (click.STRING, "with this key"),
     "group": (click.STRING, "of this group"),
+    "schedule": (click.STRING, "of this schedule"),
     "worker_id": (click.INT, "that this worker runs or has ended"),
     "meta": (click.STRING, "whose meta contains this JSON object"),
     "search": (click.STRING, "with this text in the function, the key, the arguments or the error"),

@@ -105,6 +105,7 @@ cross join lateral (
         and (:function::text is null or function = :function::text)
         and (:key::text is null or key = :key::text)
         and (:group::text is null or group_key = :group::text)
+        and (:schedule::text is null or schedule_name = :schedule::text)
         and (:meta::jsonb is null or meta @> :meta::jsonb)
         and (:enqueued_from::timestamptz is null or enqueued_at >= :enqueued_from::timestamptz)
         and (:enqueued_until::timestamptz is null or enqueued_at < :enqueued_until::timestamptz)

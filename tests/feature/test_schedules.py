@@ -274,6 +274,8 @@ async def test_trigger_runs_one_now(app: Werk, clock: Clock, scheduler: Schedule
     job = await app.trigger_schedule("minutely")
     assert (job.payload, job.key, job.schedule_name) == ({"args": [5], "kwargs": {}}, None, "minutely")
     assert job.scheduled_at is None
+    await app.enqueue(handlers.noop)
+    assert [found.id for found in await app.list_jobs(schedule="minutely")] == [job.id]
     assert (await app.get_schedule("minutely")).next_run_at == made.next_run_at
     with pytest.raises(ScheduleNotFound):
         await app.trigger_schedule("other")
