@@ -10,7 +10,7 @@ from pgwerk.ending import Endings
 from pgwerk.errors import InvalidOption, JobNotFound, brief
 from pgwerk.execution import Outcome
 from pgwerk.filters import status_of, values_of
-from pgwerk.job import PENDING, Job, JobExecution, JobStatus, job_id
+from pgwerk.job import FINAL, PENDING, Job, JobExecution, JobStatus, job_id
 from pgwerk.maintenance import Maintenance
 from pgwerk.specifying import specify_update
 from pgwerk.store.control import ControlStore
@@ -158,9 +158,7 @@ class Control:
 
     async def bulk_delete_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
         """Deletes all jobs that these filters find and that do not run; how many."""
-        await self.bulk_cancel_jobs(**filters)
-        final = (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
-        return await self._in_batches(self._forget, final, filters, on_batch)
+        return await self._in_batches(self._delete, (*PENDING, *FINAL), filters, on_batch)
 
     async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
@@ -202,6 +200,11 @@ class Control:
         async with self._session() as session:
             return len((await self._endings.end(session, outcomes)).found)
 
+    async def _delete(self, ids: list[int]) -> int:
+        """What has ended cannot be cancelled any more."""
+        await self._cancel(ids)
+        return await self._forget(ids)
+
     async def _abort(self, ids: list[int]) -> int:
         return sum([await self.abort_job(number) for number in ids])
 
@@ -214,8 +217,8 @@ class Control:
         """What somebody still needs is forgotten when nobody does any more."""
         async with self._session() as session:
             forget = MaintenanceStore(self.database.schema).forget(ids)
-            going, _ = await session.transact(self._control.let_go(ids), forget)
-        return len(going)
+            going, gone = await session.transact(self._control.let_go(ids), forget)
+        return len({*going, *gone})
 
     async def _purge(self, status: str, seconds: float) -> int:
         purged = 0

@@ -45,7 +45,8 @@ def conninfo(dsn: str) -> str:
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
-        raise InvalidOption(f"not a DSN that Postgres understands: {one_line(error)[:300]}") from error
+        words = "like postgresql://user@host/database or key=value pairs; it is not shown, as it may hold a password"
+        raise InvalidOption(f"not a DSN that Postgres understands, {words}") from error
     return make_conninfo(dsn, **{name: value for name, value in NETWORK_DEFAULTS.items() if name not in given})
 
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _LONGEST = 80  # characters of a value in a message
 
 
+def last_line(text: str | None) -> str:
+    """Of a traceback or message: what was wrong in the end."""
+    return (text or "").strip().rpartition("\n")[2]
+
+
 def brief(value: object) -> str:
     """A value in a message, whatever it is: its own `__repr__` may fail, nest too deep, or have too many digits."""
     try:

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgwerk.errors import last_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -98,7 +100,7 @@ class AttemptFailed(Event):
 
     @property
     def last_line(self) -> str:
-        return self.error.strip().rpartition("\n")[2]
+        return last_line(self.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ class Ran(NamedTuple):
 
     queue: str
     function: str
-    seconds: float
+    seconds: float | None
+    """None: its handler was never called."""
 
 
 class Outcome(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pgwerk.errors import last_line
 from pgwerk.job import PENDING, Job, JobStatus
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _blocked(job: Job, row: Mapping[str, Any]) -> str:
 
 
 def _in_line(row: Mapping[str, Any]) -> str:
-    ahead, rate = row["ahead"] or 0, row["rate"] or 0.0
+    ahead, rate = row["ahead"] or 0, 0.0 if row["paused_at"] else row["rate"] or 0.0
     if not ahead:
         return "it is the next of its queue"
     count = f"{ahead}" if ahead < MOST_COUNTED else f"{MOST_COUNTED} or more"
@@ -90,7 +91,7 @@ def _named(job: Mapping[str, Any]) -> str:
 
 
 def _because(error: str | None) -> str:
-    return f": {error.strip().rpartition(chr(10))[2]}" if error else ""
+    return f": {last_line(error)}" if error else ""
 
 
 def _moment(moment: datetime | None) -> str:

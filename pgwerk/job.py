@@ -33,6 +33,7 @@ class JobStatus(StrEnum):
         return self in (JobStatus.Complete, JobStatus.Failed, JobStatus.Aborted)
 
 
+FINAL = tuple(status for status in JobStatus if status.is_final)
 PENDING = (JobStatus.Queued, JobStatus.Scheduled, JobStatus.Waiting)
 
 

@@ -54,7 +54,7 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueInfo:
-    """A queue's jobs, of each kind 10,000 are counted at most, and fewer where many queues hold many."""
+    """What a queue holds and does. No large number is counted to its end: see `at_least`."""
 
     queue: str
     queued: int
@@ -69,6 +69,8 @@ class QueueInfo:
     """Jobs that ended in a second, over the last minute or two."""
 
     paused_at: datetime | None
+    at_least: list[str]
+    """Those of the counts that were cut: so many or more."""
 
     @property
     def drained_in(self) -> float | None:
@@ -86,6 +88,10 @@ class Throughput:
     aborted: int
     retried: int
 
+    @property
+    def ended(self) -> int:
+        return self.complete + self.failed + self.aborted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionStats:
@@ -101,6 +107,10 @@ class FunctionStats:
 
     mean_secs: float
     longest_secs: float
+
+    @property
+    def ended(self) -> int:
+        return self.complete + self.failed + self.aborted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +158,18 @@ class Overview(Control):
         return [QueueStats(**row) for row in rows]
 
     async def list_queues(self) -> list[QueueInfo]:
-        """Every queue that holds something, has a worker, is paused, or was at work a minute ago. No large number is
-        counted to its end, so that the answer comes at once.
+        """The queues that hold something, have a worker, are paused, or were at work a minute ago. No large number is
+        counted to its end, so that the answer comes at once: of jobs that are not ready only the first 10,000 of each
+        state are looked at, whatever queues they are in.
         """
         async with self._session() as session:
             rows = await session.run(self._overview.list_queues(MOST_COUNTED))
         return [QueueInfo(**row) for row in rows]
 
     async def pause_queue(self, queue: str) -> bool:
-        """No worker claims from it until it is resumed; what runs goes on. False: it was paused already."""
+        """No worker claims from it until it is resumed; what is claimed already goes on. False: it was paused already.
+        A worker of a version before schema 5 does not know of pauses.
+        """
         name = checks.name("queue", queue)
         async with self._session() as session:
             return await session.run(self._overview.pause_queue(name))

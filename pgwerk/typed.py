@@ -135,12 +135,17 @@ def _rebuilt(path: str, parts: dict[str, Any], allowed: Allowed) -> Any:
 
 def _class(path: str, parent: type[Any], allowed: Allowed) -> Any:
     """Only classes that are enums or dataclasses are ever made from what a row says."""
-    if allowed is not None and not allows(allowed, path.replace(":", ".")):
-        raise NotSerializable(f"the class {path} is not allowed here, only {', '.join(allowed)}; nothing was imported")
+    _check_allowed(path, allowed)
     module, _, names = path.partition(":")
     found: Any = importlib.import_module(module)
     for name in names.split("."):
         found = getattr(found, name)
     if not isinstance(found, type) or not issubclass(found, parent):
         raise NotSerializable(f"{path} is not the class that it was when it was written")
+    _check_allowed(_path(found), allowed)  # what an allowed module has merely imported is not allowed either
     return found
+
+
+def _check_allowed(path: str, allowed: Allowed) -> None:
+    if allowed is not None and not allows(allowed, path.replace(":", ".")):
+        raise NotSerializable(f"the class {path} is not allowed here, only {', '.join(allowed)}")

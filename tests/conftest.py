@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -12,8 +13,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgwerk import Werk, embedded
+from pgwerk import Werk, WerkConfig, embedded
 from pgwerk.db import Database
+from pgwerk.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -41,6 +43,13 @@ def dsn(server: str) -> Iterator[str]:
 def own_dsn(server: str) -> Iterator[str]:
     """A database for this test alone, for what is not a schema's own affair."""
     yield from _database(server)
+
+
+@pytest.fixture
+def migrated_dsn(own_dsn: str) -> str:
+    """The same, with the schema that commands look for."""
+    asyncio.run(migrate(Database(own_dsn, WerkConfig().schema)))
+    return own_dsn
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ def find_app(path: str) -> Werk:
 
 def parts_of(path: str) -> tuple[str, str]:
     module, _, attribute = path.partition(":")
+    if "//" in path or "@" in path:
+        raise InvalidOption("an app is named module:attribute, like tasks:app, and that is a DSN; give it as --dsn")
     if not module or not attribute:
         raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
     return module, attribute

@@ -8,8 +8,10 @@ import click
 from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say, say_json, show, show_fields
-from pgwerk.cli.target import on_app
+from pgwerk.cli.target import on_app, on_new_app
 from pgwerk.control import MOST_LISTED
+from pgwerk.errors import last_line
+from pgwerk.params import EnqueueParams
 
 if TYPE_CHECKING:
     from pgwerk.app import Werk
@@ -32,19 +34,20 @@ job_id = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
 @click.option("--group", help="of whose jobs one runs at a time")
 @click.option("--wait", is_flag=True, help="for its end, and print the result as JSON")
 @as_json
-@on_app
+@on_new_app
 async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, as_json: bool, **options: Any) -> None:
     """Enqueue a job.
 
     The arguments are a JSON object (by name) or list (by place).
     """
     given = arguments_of(arguments)
-    args, chosen = given.get("args", ()), given.get("kwargs", {})
-    chosen |= {f"_{name}": value for name, value in options.items() if value is not None}
+    chosen = {name: value for name, value in options.items() if value is not None}
     if wait:
-        say_json(await app.apply(function, *args, timeout=FOR_EVER, **chosen))
+        named = {f"_{name}": value for name, value in chosen.items()}
+        (result,) = await app.map(function, [*given.values()], timeout=FOR_EVER, **named)
+        say_json(result)
         return
-    job = await app.enqueue(function, *args, **chosen)
+    (job,) = await app.enqueue_many([EnqueueParams(function, **given, **chosen)])
     words = f"enqueued job {job.id}" if job else f"nothing was done: the key {options['key']!r} is taken"
     say(words, as_json=as_json, id=job.id if job else None)
 
@@ -99,5 +102,5 @@ def _line(job: Job) -> dict[str, Any]:
     return {
         "id": job.id, "status": job.status, "function": job.function, "queue": job.queue,
         "attempts": f"{job.attempts} of {job.max_attempts}", "enqueued": job.enqueued_at, "ended": job.completed_at,
-        "error": (job.error or "").strip().rpartition("\n")[2],
+        "error": last_line(job.error),
     }  # fmt: skip

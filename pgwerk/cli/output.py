@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from pgwerk.errors import InvalidOption, MissingExtra
+from pgwerk.errors import InvalidOption, MissingExtra, NotSerializable
+from pgwerk.events import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +33,24 @@ def say(text: str, *, as_json: bool, **facts: object) -> None:
 
 
 def say_json(value: object) -> None:
-    click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
+    try:
+        click.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+    except TypeError as error:
+        raise NotSerializable(f"that cannot be said in JSON: {one_line(error)}; leave out --json") from error
+
+
+def ask(question: str, *, as_json: bool) -> None:
+    """Raises `click.Abort` unless the answer is yes. Ctrl-C is heard: the event loop, which has taken it for itself,
+    waits for the answer too.
+    """
+    click.echo(f"{question} [y/N]: ", nl=False, err=as_json)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if answer.strip().lower() not in ("y", "yes"):
+        raise click.Abort
 
 
 def arguments_of(text: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.output import as_json, is_terminal, say, seconds, show
 from pgwerk.cli.target import on_app
-from pgwerk.explaining import MOST_COUNTED
 from pgwerk.overview import LONGEST_SPAN
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ BAR = 20  # characters of the longest bar
 minutes = click.option(
     "--minutes", type=click.IntRange(1, LONGEST_SPAN), default=60, show_default=True, help="so many, up to now"
 )
-of_queue = click.option("--queue", help="of this queue alone")
+of_queue = click.option("--queue", type=QUEUE, help="of this queue alone")
 
 
 @click.command()
@@ -46,7 +46,7 @@ def queues() -> None:
 
 
 @queues.command()
-@click.argument("queue")
+@click.argument("queue", type=QUEUE)
 @as_json
 @on_app
 async def pause(app: Werk, queue: str, *, as_json: bool) -> None:
@@ -56,7 +56,7 @@ async def pause(app: Werk, queue: str, *, as_json: bool) -> None:
 
 
 @queues.command()
-@click.argument("queue")
+@click.argument("queue", type=QUEUE)
 @as_json
 @on_app
 async def resume(app: Werk, queue: str, *, as_json: bool) -> None:
@@ -108,46 +108,37 @@ QUEUE_COLUMNS = (
 
 
 def queue_row(queue: QueueInfo) -> dict[str, Any]:
-    oldest = queue.oldest_queued_at
-    waited = seconds((datetime.now(UTC) - oldest).total_seconds()) if oldest else None
+    def counted(kind: str) -> str:
+        return f"{getattr(queue, kind)}{'+' if kind in queue.at_least else ''}"
+
+    oldest, drained_in = queue.oldest_queued_at, queue.drained_in
+    waited = None if oldest is None else seconds((datetime.now(UTC) - oldest).total_seconds())
+    drained = None if drained_in is None else seconds(drained_in) + ("+" if "queued" in queue.at_least else "")
     values = (
-        queue.queue, _counted(queue.queued), waited, queue.active, _counted(queue.scheduled), _counted(queue.waiting),
-        f"{queue.rate:.3g}", _drained(queue), queue.workers, queue.paused_at,
+        queue.queue, counted("queued"), waited, counted("active"), counted("scheduled"), counted("waiting"),
+        f"{queue.rate:.3g}", drained, queue.workers, queue.paused_at,
     )  # fmt: skip
     return dict(zip(QUEUE_COLUMNS, values, strict=True))
 
 
-def _counted(number: int) -> str:
-    return f"{number}" if number < MOST_COUNTED else f"{number}+"
-
-
-def _drained(queue: QueueInfo) -> str | None:
-    if queue.drained_in is None:
-        return None
-    return seconds(queue.drained_in) + ("+" if queue.queued >= MOST_COUNTED else "")
-
-
 def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
-    ended = [each.complete + each.failed + each.aborted for each in found]
-    most = max(ended, default=0) or 1
+    most = max((each.ended for each in found), default=0) or 1
     rows = [asdict(each) | {"minute": f"{each.minute.astimezone():%Y-%m-%d %H:%M}"} for each in found]
     if is_terminal():
-        rows = [row | {"": "█" * round(BAR * count / most)} for row, count in zip(rows, ended, strict=True)]
+        rows = [row | {"": "█" * round(BAR * each.ended / most)} for row, each in zip(rows, found, strict=True)]
     return rows
 
 
 def _ends(each: FunctionStats) -> dict[str, Any]:
-    ended = each.complete + each.failed + each.aborted
     return {
         "function": each.function, "complete": each.complete, "failed": each.failed, "aborted": each.aborted,
-        "retried": each.retried, "failed %": f"{100 * each.failed / ended:.1f}" if ended else None,
+        "retried": each.retried, "failed %": f"{100 * each.failed / each.ended:.1f}" if each.ended else None,
         "time": seconds(each.run_secs),
     }  # fmt: skip
 
 
 def _times(each: FunctionStats) -> dict[str, Any]:
-    attempts = each.complete + each.failed + each.aborted + each.retried
     return {
-        "function": each.function, "attempts": attempts, "mean": seconds(each.mean_secs),
+        "function": each.function, "attempts": each.ended + each.retried, "mean": seconds(each.mean_secs),
         "longest": seconds(each.longest_secs), "time": seconds(each.run_secs),
     }  # fmt: skip

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.output import arguments_of, as_json, say, show
-from pgwerk.cli.target import on_app
+from pgwerk.cli.target import on_app, on_new_app
 from pgwerk.cron import Cron, ticks
 from pgwerk.errors import ScheduleNotFound
 from pgwerk.schedule import Missed, Overlap
@@ -33,7 +35,7 @@ def schedules() -> None:
 @on_app
 async def list_(app: Werk, *, as_json: bool) -> None:
     """All schedules, by name."""
-    found = [_row(schedule) for schedule in await app.list_schedules()]
+    found = [asdict(each) if as_json else _row(each) for each in await app.list_schedules()]
     show(found, as_json=as_json, none="there are no schedules")
 
 
@@ -59,11 +61,11 @@ def _row(schedule: Schedule) -> dict[str, Any]:
 @click.option("--interval", type=float, metavar="SECONDS")
 @click.option("--name", help="[default: the function]")
 @click.option("--tz", default="UTC", show_default=True, help="in which the expression is read")
-@click.option("--queue", default="default", show_default=True)
+@click.option("--queue", type=QUEUE, default="default", show_default=True)
 @click.option("--missed", type=click.Choice([*map(str, Missed)]), default=str(Missed.Latest), show_default=True)
 @click.option("--overlap", type=click.Choice([*map(str, Overlap)]), default=str(Overlap.Allow), show_default=True)
 @as_json
-@on_app
+@on_new_app
 async def create(app: Werk, function: str, kwargs: str, *, as_json: bool, **said: Any) -> None:
     """Make a schedule.
 
@@ -138,7 +140,7 @@ def _previewed(cron: Cron, first: datetime | None, count: int) -> Iterator[dict[
     before = None
     for tick in islice(ticks(cron, first, LAST), count) if first else ():
         local = tick.astimezone(cron.tz)
-        yield {"local time": local, "UTC": tick, "": _change(before, local.utcoffset())}
+        yield {"local time": local, "UTC": tick, "change": _change(before, local.utcoffset())}
         before = local.utcoffset()
 
 

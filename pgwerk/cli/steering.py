@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgwerk.cli.filtering import filter_options, filters_of
-from pgwerk.cli.output import as_json, say
+from pgwerk.cli.output import as_json, ask, say
 from pgwerk.cli.target import on_app
-from pgwerk.control import MOST_LISTED
 from pgwerk.errors import InvalidOption
-from pgwerk.job import PENDING, JobStatus
+from pgwerk.job import FINAL, PENDING, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     One = Callable[[int], Awaitable[bool]]
     Many = Callable[..., Awaitable[int]]
 
-FINAL = tuple(status for status in JobStatus if status.is_final)
+MOST_FOUND = 1000  # more are not counted before the question
 
 ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
 yes = click.option("-y", "--yes", is_flag=True, help="do not ask")
@@ -78,7 +77,7 @@ async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, *
 
 @click.command()
 @click.argument("statuses", nargs=-1, required=True, type=click.Choice([*map(str, FINAL)]))
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", required=True)
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", required=True, help="since they ended")
 @yes
 @as_json
 @on_app
@@ -86,7 +85,7 @@ async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes:
     """Delete jobs that ended so, and at least so many days ago."""
     if not yes:
         wanted = f"what is {' or '.join(statuses)} and ended at least {older_than:g} days ago"
-        click.confirm(f"delete {wanted}?", abort=True, err=as_json)
+        ask(f"delete {wanted}?", as_json=as_json)
     count = await app.purge_jobs(statuses, older_than)
     say(f"deleted {count} jobs", as_json=as_json, jobs=count)
 
@@ -104,8 +103,8 @@ async def _steer(
         return
     found = await _counted(app, states, filters)
     if found and not yes:
-        number = f"{found}" if found < MOST_LISTED else f"{MOST_LISTED} or more"
-        click.confirm(f"{what} {number} jobs?", abort=True, err=as_json)
+        number = f"{found}" if found < MOST_FOUND else f"{MOST_FOUND} or more"
+        ask(f"{what} {number} jobs?", as_json=as_json)
     count = await _with_a_bar(what, many, filters, found) if found else 0
     say(f"{what}: {count} jobs", as_json=as_json, jobs=count)
 
@@ -131,4 +130,5 @@ async def _counted(app: Werk, states: Iterable[JobStatus], filters: Filters) -> 
     asked = filters.get("status")
     chosen = [state for state in states if asked in (None, state)]
     wanted: list[Filters] = [{**filters, "status": state} for state in chosen]
-    return sum([len(await app.list_jobs(limit=MOST_LISTED, **each)) for each in wanted])
+    counts = [len(await app.list_jobs(limit=MOST_FOUND, **each)) for each in wanted]
+    return min(sum(counts), MOST_FOUND)

@@ -7,7 +7,7 @@ import os
 import tomllib
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,14 +23,23 @@ if TYPE_CHECKING:
     Command = Callable[..., Awaitable[None]]
     Run = Callable[[Command, Werk, Mapping[str, Any]], Coroutine[None, None, None]]
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 APP, PROJECT = "PGWERK_APP", "pyproject.toml"
 SETTINGS = ("dsn", "schema")  # beside `app`, in [tool.pgwerk]
 _HELP = f"module:attribute, or a DSN  [default: {APP}, PGWERK_DSN, or app or dsn in [tool.pgwerk] of {PROJECT}]"
 
 
 def on_app(command: Command) -> Callable[..., None]:
-    """A coroutine that is given a connected app, as a command with the options that say which."""
+    """A coroutine that is given a connected app, as a command with the options that say which. To look at a database
+    must not change its schema.
+    """
     return _on_target(command, _connected)
+
+
+def on_new_app(command: Command) -> Callable[..., None]:
+    """The same for what may be the first that a database sees."""
+    return _on_target(command, _migrated)
 
 
 def on_database(command: Command) -> Callable[..., None]:
@@ -40,9 +49,13 @@ def on_database(command: Command) -> Callable[..., None]:
     return _on_target(command, _reached)
 
 
+def which_app(command: F) -> F:
+    """The options for `target`."""
+    return click.option("-a", "--app", "named", metavar="APP", help=_HELP)(setting_options(*SETTINGS)(command))
+
+
 def _on_target(command: Command, run: Run) -> Callable[..., None]:
-    @click.option("-a", "--app", "named", metavar="APP", help=_HELP)
-    @setting_options(*SETTINGS)
+    @which_app
     @wraps(command)
     def to_end(*, named: str | None, dsn: str | None, schema: str | None, **given: Any) -> None:
         asyncio.run(run(command, target(named, dsn, schema), given))
@@ -51,6 +64,11 @@ def _on_target(command: Command, run: Run) -> Callable[..., None]:
 
 
 async def _connected(command: Command, app: Werk, given: Mapping[str, Any]) -> None:
+    configure(app, {"auto_migrate": False})
+    await _migrated(command, app, given)
+
+
+async def _migrated(command: Command, app: Werk, given: Mapping[str, Any]) -> None:
     async with app:
         await command(app, **given)
 

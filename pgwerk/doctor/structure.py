@@ -121,7 +121,7 @@ def _hot(schema: str) -> Iterator[Call[Any]]:
     yield exchange.claim(0, 1, 10, lanes, is_followed=True)
     yield exchange.claim_grouped(0, 1, 10, lanes, is_followed=True)
     yield exchange.look([Gap("default", -(2**15), 2**15 - 1)])
-    yield exchange.outlook(0.0)
+    yield exchange.outlook(0.0, ["default"])
     yield from EndingStore(schema).end([Outcome(1, 0, 1, "complete", result=b"1", has_sequel=False)])
     yield from EndingStore(schema).end([Outcome(1, 0, 1, "complete", result=b"1")])
     yield from (maintenance.promote(0.0), maintenance.expired(), maintenance.outdated())

@@ -12,9 +12,9 @@ where j.status is not null;
 -- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
 --
 -- Jobs of a state are looked for where they stand, so that a few failed ones beside a million others are found at once.
--- Just one branch of the candidates has rows, in its own order, and is read no further than needed (a sort of them all
--- would read everything). Ready entries stand in another order: of each lane the last `page` are enough where nothing else is
--- asked of them (`is_filtered`), all are sorted where they are few, and else every job is looked at.
+-- Just one branch of the candidates has rows, in its own order, and is read no further than needed; a sort of them all
+-- would read everything. Ready entries stand in another order: of each lane the last `page` are enough where nothing
+-- else is asked of them (`is_filtered`), all are sorted where they are few, and else every job is looked at.
 with recursive lane as (
     (
         select queue, priority from pgwerk.ready
@@ -29,50 +29,69 @@ with recursive lane as (
         order by queue, priority limit 1
     ) next
 ),
-how as materialized (
-    select :is_filtered::boolean and exists (select from pgwerk.ready offset 10000) as walks
+look as materialized (
+    select case
+        when :key::text is not null then 'key'
+        when :schedule::text is not null then 'schedule'
+        when :status::text is null then 'job'
+        when :status::text = 'queued' and :is_filtered::boolean and exists (select from pgwerk.ready offset 10000) then 'job'
+        when :status::text = 'aborting' then 'active'
+        else :status::text
+    end as place
 ),
 candidate as (
     (
         select id from pgwerk.job
-        where id < :before::bigint
-            and (:status::text is null or (:status::text = 'queued' and (select walks from how)))
+        where (select place from look) = 'job' and id < :before::bigint
+        order by id desc
+    )
+    union all
+    (
+        select id from pgwerk.job
+        where (select place from look) = 'key' and id < :before::bigint and key = :key::text
+    )
+    union all
+    (
+        select id from pgwerk.job
+        where (select place from look) = 'schedule' and id < :before::bigint and schedule_name = :schedule::text
         order by id desc
     )
     union all
     (
         select job_id from pgwerk.finished
-        where :status::text = 'complete' and job_id < :before::bigint and status = 'complete'
+        where (select place from look) = 'complete' and job_id < :before::bigint and status = 'complete'
         order by job_id desc
     )
     union all
     (
         select job_id from pgwerk.finished
-        where :status::text = 'failed' and job_id < :before::bigint and status = 'failed' and status <> 'complete'
+        where (select place from look) = 'failed' and job_id < :before::bigint
+            and status = 'failed' and status <> 'complete'
         order by job_id desc
     )
     union all
     (
         select job_id from pgwerk.finished
-        where :status::text = 'aborted' and job_id < :before::bigint and status = 'aborted' and status <> 'complete'
+        where (select place from look) = 'aborted' and job_id < :before::bigint
+            and status = 'aborted' and status <> 'complete'
         order by job_id desc
     )
     union all
     (
         select job_id from pgwerk.active
-        where :status::text in ('active', 'aborting') and job_id < :before::bigint
+        where (select place from look) = 'active' and job_id < :before::bigint
         order by job_id desc
     )
     union all
     (
         select job_id from pgwerk.scheduled
-        where :status::text = 'scheduled' and job_id < :before::bigint
+        where (select place from look) = 'scheduled' and job_id < :before::bigint
         order by job_id desc
     )
     union all
     (
         select job_id from pgwerk.waiting
-        where :status::text = 'waiting' and job_id < :before::bigint
+        where (select place from look) = 'waiting' and job_id < :before::bigint
         order by job_id desc
     )
     union all
@@ -92,7 +111,7 @@ candidate as (
                 limit case when not :is_filtered::boolean then :page::bigint end
             ) r
         ) standing
-        where :status::text = 'queued' and not (select walks from how)
+        where (select place from look) = 'queued'
         order by job_id desc
     )
 )
@@ -269,7 +288,9 @@ returning a.job_id;
 
 -- name: let_go
 -- As if their time were over: they are forgotten as soon as nobody needs them any more.
-update pgwerk.finished set expires_at = now() where job_id = any (:ids::bigint[]) returning job_id;
+update pgwerk.finished set expires_at = now()
+where job_id = any (:ids::bigint[]) and (expires_at is null or expires_at > now())
+returning job_id;
 
 -- name: ended_before
 -- Of one status, by age; without those that are about to go.

@@ -98,8 +98,8 @@ finished as (
     returning job_id
 ),
 tallied as (
-    insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
-    select date_trunc('minute', now()), 0, queue, function, status, count(*), 0, 0
+    insert into pgwerk.tally (since, grain, queue, function, status, jobs, ran, run_secs, longest_secs)
+    select date_trunc('minute', now()), 0, queue, function, status, count(*), 0, 0, 0
     from ended where not is_counted and queue is not null group by queue, function, status
 ),
 called_back as (
@@ -159,14 +159,15 @@ from finished;
 -- it where it stands now.
 with outcome as materialized (
     select * from json_to_recordset(:outcomes::json) as o (
-        job_id bigint, worker_id bigint, claim_no bigint, status text, delay double precision, error text)
+        job_id bigint, worker_id bigint, claim_no bigint, status text, delay double precision, error text,
+        is_counted boolean)
 ),
 held as (
     delete from pgwerk.active a using outcome o
     where a.job_id = any (array(select job_id from outcome))
         and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
     returning
-        a.job_id, a.worker_id, a.attempt, a.group_key, a.started_at, o.status, a.is_aborting, o.error,
+        a.job_id, a.worker_id, a.attempt, a.group_key, a.started_at, o.status, a.is_aborting, o.error, o.is_counted,
         case when a.is_aborting then greatest(o.delay, 60) else o.delay end as delay,
         case when o.status = 'unstarted' then a.expires_at end as expires_at
 ),
@@ -177,9 +178,14 @@ tried as (
 returned as (
     select
         h.job_id, h.attempt + (h.status = 'retry')::integer as attempt, h.delay, j.queue, j.priority, h.group_key,
-        h.expires_at
+        h.expires_at, h.status, h.is_counted, j.function
     from held h
-    cross join lateral (select queue, priority from pgwerk.job where id = h.job_id offset 0) j
+    cross join lateral (select queue, priority, function from pgwerk.job where id = h.job_id offset 0) j
+),
+tallied as (
+    insert into pgwerk.tally (since, grain, queue, function, status, jobs, ran, run_secs, longest_secs)
+    select date_trunc('minute', now()), 0, queue, function, status, count(*), 0, 0, 0
+    from returned where status = 'retry' and not is_counted group by queue, function, status
 ),
 readied as (
     insert into pgwerk.ready (queue, priority, seq, job_id, attempt, group_key, expires_at)

@@ -174,8 +174,10 @@ cross join lateral (
 -- changed), and which transactions may still bring entries behind a cursor: those from
 -- `oldest` up to `newest`.
 select
-    (select array_agg(queue::text) filter (where paused_at is not null) from pgwerk.pause) as paused,
-    (select coalesce(sum(changes), 0)::bigint from pgwerk.pause) as pause_changes,
+    (
+        select coalesce(sum(changes), 0)::bigint from pgwerk.pause
+        where queue = any (array(select json_array_elements_text(:queues::json)))
+    ) as pause_changes,
     (
         select extract(epoch from due)::double precision from pgwerk.scheduled
         where due >= to_timestamp(:due_from::double precision) order by due limit 1
@@ -191,9 +193,14 @@ from pgwerk.active a
 where a.worker_id = :worker_id::bigint and a.claim_no <= :newest_claim::bigint
     and a.job_id <> all (:running::bigint[]);
 
+-- name: hurry
+-- No chart is worth that jobs wait: whoever holds the table has it for now.
+select set_config('lock_timeout', '100ms', true);
+
 -- name: count_ended
 -- Adds up what has ended here since the last time.
-insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
-select date_trunc('minute', now()), 0, t.queue, t.function, t.status, t.jobs, t.run_secs, t.longest_secs
+insert into pgwerk.tally (since, grain, queue, function, status, jobs, ran, run_secs, longest_secs)
+select date_trunc('minute', now()), 0, t.queue, t.function, t.status, t.jobs, t.ran, t.run_secs, t.longest_secs
 from json_to_recordset(:counts::json) as t (
-    queue text, function text, status text, jobs bigint, run_secs double precision, longest_secs double precision);
+    queue text, function text, status text, jobs bigint, ran bigint, run_secs double precision,
+    longest_secs double precision);

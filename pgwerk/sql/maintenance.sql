@@ -191,7 +191,7 @@ delete from pgwerk.waiter where id in (
 );
 
 -- name: add_up
--- What was reported second by second becomes a row a minute, and after three days a row an hour.
+-- What was reported second by second is added up by the minute, and after three days by the hour, a batch at a time.
 with chosen as materialized (
     select id, period from pgwerk.tally_to_add_up limit :batch::bigint for update skip locked
 ),
@@ -200,8 +200,8 @@ gone as (
     where t.id = any (array(select id from chosen)) and t.id = c.id
     returning t.*, c.period
 )
-insert into pgwerk.tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)
-select period, grain + 1, queue, function, status, sum(jobs), sum(run_secs), max(longest_secs)
+insert into pgwerk.tally (since, grain, queue, function, status, jobs, ran, run_secs, longest_secs)
+select period, grain + 1, queue, function, status, sum(jobs), sum(ran), sum(run_secs), max(longest_secs)
 from gone
 group by period, grain, queue, function, status;
 

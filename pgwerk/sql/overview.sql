@@ -33,36 +33,39 @@ head as (
     group by lane.queue
 ),
 part as (
-    select h.queue, 'queued' as kind, count(*) as jobs
+    select h.queue, 'queued' as kind, count(*) as jobs, count(*) = max(h.most) as is_cut
     from (select queue, least(:most::bigint, greatest(50, 50 * :most::bigint / count(*) over ())) as most from head) h
     cross join lateral (select from pgwerk.ready r where r.queue = h.queue limit h.most) r
     group by h.queue
     union all
-    select queue, 'queued', count(*) from (select queue from pgwerk.blocked limit :most::bigint) b group by queue
+    select queue, 'queued', count(*), sum(count(*)) over () = :most::bigint
+    from (select queue from pgwerk.blocked limit :most::bigint) b group by queue
     union all
-    select queue, 'scheduled', count(*) from (select queue from pgwerk.scheduled order by due limit :most::bigint) s
-    group by queue
+    select queue, 'scheduled', count(*), sum(count(*)) over () = :most::bigint
+    from (select queue from pgwerk.scheduled order by due limit :most::bigint) s group by queue
     union all
-    select queue, 'waiting', count(*) from (select queue from pgwerk.waiting limit :most::bigint) w group by queue
+    select queue, 'waiting', count(*), sum(count(*)) over () = :most::bigint
+    from (select queue from pgwerk.waiting limit :most::bigint) w group by queue
     union all
-    select j.queue, 'active', count(*)
+    select j.queue, 'active', count(*), sum(count(*)) over () = :most::bigint
     from (select job_id from pgwerk.active limit :most::bigint) a
     cross join lateral (select queue from pgwerk.job where id = a.job_id offset 0) j
     group by j.queue
     union all
-    select q, 'workers', count(*) from pgwerk.worker w cross join unnest(w.queues) q where w.state = 'alive' group by q
+    select q, 'workers', count(*), false
+    from pgwerk.worker w cross join unnest(w.queues) q where w.state = 'alive' group by q
     union all
-    select queue, 'ended', sum(jobs)
+    select queue, 'ended', sum(ran), false
     from pgwerk.tally
     where grain = any ('{0,1}') and since >= date_trunc('minute', now()) - interval '1 minute' and status <> 'retry'
     group by queue
     union all
-    select queue, 'paused', 1 from pgwerk.pause where paused_at is not null
+    select queue, 'paused', 1, false from pgwerk.pause where paused_at is not null
 )
 select
     q.queue, q.queued, q.scheduled, q.waiting, q.active, q.workers, head.oldest_at as oldest_queued_at,
     q.ended / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute')::double precision as rate,
-    p.paused_at
+    p.paused_at, q.at_least
 from (
     select
         queue,
@@ -71,7 +74,8 @@ from (
         coalesce(sum(jobs) filter (where kind = 'waiting'), 0)::bigint as waiting,
         coalesce(sum(jobs) filter (where kind = 'active'), 0)::bigint as active,
         coalesce(sum(jobs) filter (where kind = 'workers'), 0)::bigint as workers,
-        coalesce(sum(jobs) filter (where kind = 'ended'), 0)::double precision as ended
+        coalesce(sum(jobs) filter (where kind = 'ended'), 0)::double precision as ended,
+        coalesce(array_agg(distinct kind) filter (where is_cut), '{}') as at_least
     from part group by queue
 ) q
 left join head using (queue)
@@ -139,7 +143,7 @@ select
     coalesce(sum(jobs) filter (where status = 'aborted'), 0)::bigint as aborted,
     coalesce(sum(jobs) filter (where status = 'retry'), 0)::bigint as retried,
     sum(run_secs) as run_secs,
-    sum(run_secs) / sum(jobs)::double precision as mean_secs,
+    coalesce(sum(run_secs) / nullif(sum(ran), 0)::double precision, 0) as mean_secs,
     max(longest_secs) as longest_secs
 from pgwerk.tally
 where grain = any ('{0,1,2}') and since > now() - :minutes::bigint * interval '1 minute' - interval '1 minute'
@@ -211,7 +215,7 @@ left join lateral (
     ) r
 ) ahead on place.seq is not null
 left join lateral (
-    select sum(t.jobs) / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute') as rate
+    select sum(t.ran) / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute') as rate
     from pgwerk.tally t
     where t.grain = any ('{0,1}') and t.since >= date_trunc('minute', now()) - interval '1 minute'
         and t.queue = j.queue and t.status <> 'retry'

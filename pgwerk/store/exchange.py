@@ -68,9 +68,8 @@ class Claimed(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    paused: list[str] | None
     pause_changes: int
-    """How often it has changed which queues are paused."""
+    """How often it has changed which of the queues are paused."""
 
     due: float | None
     """When the next scheduled job is due, by the server's clock, in seconds since 1970."""
@@ -109,11 +108,12 @@ class ExchangeStore(Catalogue):
     def look(self, gaps: Sequence[Gap]) -> Call[list[tuple[str, int]]]:
         return self._call("look", _lanes, gaps=as_json([gap._asdict() for gap in gaps]))
 
-    def outlook(self, due_from: float) -> Call[Outlook]:
-        return self._call("outlook", lambda rows: Outlook(**rows[0]), due_from=due_from)
+    def outlook(self, due_from: float, queues: Sequence[str]) -> Call[Outlook]:
+        return self._call("outlook", lambda rows: Outlook(**rows[0]), due_from=due_from, queues=as_json(queues))
 
-    def count_ended(self, counts: Sequence[Mapping[str, Any]]) -> Call[None]:
-        return self._call("count_ended", nothing, counts=as_json(counts))
+    def count_ended(self, counts: Sequence[Mapping[str, Any]]) -> list[Call[None]]:
+        """To be said in one transaction."""
+        return [self._call("hurry", nothing), self._call("count_ended", nothing, counts=as_json(counts))]
 
     def orphans(self, worker_id: int, newest_claim: int, running: Sequence[int]) -> Call[list[Orphan]]:
         values = {"worker_id": worker_id, "newest_claim": newest_claim, "running": list(running)}

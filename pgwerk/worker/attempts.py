@@ -48,9 +48,10 @@ class Running:
 
     started_at: float | None = None
 
-    @property
-    def seconds(self) -> float:
-        return 0.0 if self.started_at is None else time.monotonic() - self.started_at
+    def ran(self, end: End) -> Ran:
+        if self.started_at is None or end.verdict is Verdict.EXPIRED:
+            return Ran(self.row.queue, str(self.row.function), None)
+        return Ran(self.row.queue, str(self.row.function), time.monotonic() - self.started_at)
 
 
 class End(NamedTuple):
@@ -292,7 +293,7 @@ class Attempts:
         return Outcome(
             row.job_id, self._worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
             attempt, end.verdict is Verdict.EXPIRED, row.group_key is not None, row.has_sequel is not False,
-            Ran(row.queue, str(row.function), running.seconds),
+            running.ran(end),
         )  # fmt: skip
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:

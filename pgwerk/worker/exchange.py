@@ -134,8 +134,8 @@ class Exchange:
             self._read_claim(turn, answers["claim"], room, looks=looks)
         if "settle" in answers:
             await self._read_settlement(turn, answers["settle"], outcomes)
-        if isinstance(error := answers.get("tally"), psycopg.Error):
-            self._note_failure(turn, "the tally of the last second", error)
+        if isinstance(error := answers.get("tally"), psycopg.Error) and error.sqlstate:
+            events.emit(events.DutyFailed("the tally of the last second", events.one_line(error)))
         turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
         await self._read_subjects(turn)
         return turn
@@ -151,7 +151,7 @@ class Exchange:
 
     def count_ended(self) -> list[Call[None]]:
         counts = self.tally.take()
-        return [self._claims.count_ended(counts)] if counts else []
+        return self._claims.count_ended(counts) if counts else []
 
     def _promotion(self) -> list[Call[Any]]:
         return [self._maintenance.promote(self._due_from)]
@@ -170,7 +170,7 @@ class Exchange:
             claim = partial(self._claims.claim_grouped, span=self._span)
         calls.append(claim(self._worker_id, self._claim_no, room, ranges, is_followed=settles))
         if looks:
-            calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from)]
+            calls += [self._claims.look(self._lanes.gaps()), self._claims.outlook(self._due_from, self._lanes.queues)]
         return calls
 
     def _is_time_to_look(self, *, thorough: bool) -> bool:
@@ -206,7 +206,7 @@ class Exchange:
             self._read_look(turn, new_lanes, outlook)
 
     def _read_look(self, turn: Turn, new_lanes: list[tuple[str, int]], outlook: Outlook) -> None:
-        if self._lanes.pause(outlook.paused or (), outlook.pause_changes):
+        if self._lanes.rested(outlook.pause_changes):
             turn.more, self._looked_at = True, float("-inf")
         elif new_lanes:
             turn.more = True

@@ -104,16 +104,15 @@ class Lanes:
         """After a reconnect nothing is known: a failover can even take the sequence back."""
         self._lanes: dict[tuple[str, int], tuple[Lane, Lane]] = {}
         self._asked: list[tuple[Lane, Range]] = []
-        self._paused: frozenset[str] = frozenset()
         self._pause_changes = 0
 
-    def pause(self, queues: Iterable[str], changes: int) -> bool:
-        """These and no others rest. True: that has changed; where entries are has to be found anew, as what was swept
-        meanwhile proves nothing.
+    def rested(self, changes: int) -> bool:
+        """How often queues of ours were paused or resumed. True: once more; where entries are has to be found anew, as
+        what was swept in a queue that rests proves nothing.
         """
         if changes == self._pause_changes:
             return False
-        self._paused, self._pause_changes, self._lanes = frozenset(queues), changes, {}
+        self._pause_changes, self._lanes = changes, {}
         return True
 
     def add(self, queue: str, priority: int) -> None:
@@ -137,12 +136,14 @@ class Lanes:
             return sorted(self._lanes, key=lambda lane: (-lane[1], turns[lane[0]]))
         return sorted(self._lanes, key=lambda lane: (turns[lane[0]], -lane[1]))
 
+    @property
+    def queues(self) -> list[str]:
+        return self._turns.queues
+
     def gaps(self) -> list[Gap]:
         """The priorities between the known ones: an entry there must not wait until somebody tells."""
         found = []
-        for queue in self._turns.queues:
-            if queue in self._paused:
-                continue
+        for queue in self.queues:
             known = sorted(priority for name, priority in self._lanes if name == queue)
             bounds = [PRIORITIES.start - 1, *known, PRIORITIES.stop]
             found += [Gap(queue, low, high) for low, high in pairwise(bounds) if high - low > 1]

@@ -158,14 +158,14 @@ class Life:
             async with asyncio.timeout(CANCEL_GRACE), self._database.session() as session:
                 await self._hand_in(session)
                 await session.run(WorkerStore(self._database.schema).stop(self.id))
+                if counts := self._exchange.count_ended():
+                    await session.transact(*counts)
 
     async def _hand_in(self, session: Session) -> None:
         """What is still ours has never started: its answer was lost on the way."""
         if orphans := await session.run(self._exchange.orphans_of(self._attempts.known())):
             back = [Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans]
             await session.transact(*EndingStore(self._database.schema).end(back))
-        if counts := self._exchange.count_ended():
-            await session.transact(*counts)
 
     def _is_over(self) -> bool:
         if self.is_lost or (self._is_away and self._worker.is_cut_short):

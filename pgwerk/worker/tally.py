@@ -12,7 +12,7 @@ INTERVAL = 1.0  # seconds between two reports
 
 
 class Tally:
-    """By queue, function and status: how many, how many seconds in all, and the longest."""
+    """By queue, function and status: how many, how many of them ran, how many seconds in all, and the longest."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, str], list[float]] = {}
@@ -34,15 +34,17 @@ class Tally:
         queue, function, seconds = outcome.ran
         if not self._counts:
             self._began = time.monotonic()
-        count = self._counts.setdefault((queue, function, outcome.status), [0, 0.0, 0.0])
+        count = self._counts.setdefault((queue, function, outcome.status), [0, 0, 0.0, 0.0])
         count[0] += 1
-        count[1] += seconds
-        count[2] = max(count[2], seconds)
+        if seconds is not None:
+            count[1] += 1
+            count[2] += seconds
+            count[3] = max(count[3], seconds)
 
     def take(self) -> list[dict[str, Any]]:
         counts, self._counts = self._counts, {}
         return [
             {"queue": queue, "function": function, "status": status,
-             "jobs": int(jobs), "run_secs": run, "longest_secs": longest}
-            for (queue, function, status), (jobs, run, longest) in counts.items()
+             "jobs": int(jobs), "ran": int(ran), "run_secs": run, "longest_secs": longest}
+            for (queue, function, status), (jobs, ran, run, longest) in counts.items()
         ]  # fmt: skip

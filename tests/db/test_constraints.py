@@ -36,8 +36,8 @@ VALID: dict[str, dict[str, Any]] = {
     },
     "pause": {"queue": "q", "paused_at": NOW, "changes": 1},
     "tally": {
-        "since": NOW, "grain": 0, "queue": "q", "function": "m.f", "status": "retry", "jobs": 2, "run_secs": 2,
-        "longest_secs": 2,
+        "since": NOW, "grain": 0, "queue": "q", "function": "m.f", "status": "retry", "jobs": 2, "ran": 1,
+        "run_secs": 2, "longest_secs": 2,
     },
 }  # fmt: skip
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
@@ -129,9 +129,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("pause", {"queue": ""}, "job_label_check"),
     ("pause", {"changes": 0}, "pause_changes_check"),
     ("tally", {"grain": 3}, "tally_grain_check"),
-    ("tally", {"jobs": 0}, "tally_jobs_check"),
-    ("tally", {"longest_secs": 3}, "tally_check"),
-    ("tally", {"longest_secs": -1}, "tally_check"),
+    ("tally", {"jobs": 0, "ran": 0}, "tally_jobs_check"),
+    ("tally", {"ran": 3}, "tally_check"),
+    ("tally", {"ran": -1}, "tally_check"),
+    ("tally", {"longest_secs": 3}, "tally_check1"),
+    ("tally", {"longest_secs": -1}, "tally_check1"),
     ("tally", {"status": "back"}, "tally_status_check"),
     ("tally", {"queue": ""}, "job_label_check"),
     ("tally", {"function": ""}, "job_function_check"),

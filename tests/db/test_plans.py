@@ -75,8 +75,8 @@ select 7 * $N + id, 'm.f', '{"args": [], "kwargs": {}}', 'grouped', 0, 'busy ' |
 from generate_series(1, $N) id;
 select setval('job_id_seq', 10 * $N + 1);
 update finished set expires_at = now() - interval '1 minute' where job_id % 100 = 0;
-insert into tally (since, jobs, run_secs, longest_secs, grain, queue, function, status)
-select now() - interval '1 hour', 1, 1, 1, case when id % 100 = 0 then 0 else 2 end, 'default', 'm.f', 'complete'
+insert into tally (since, jobs, ran, run_secs, longest_secs, grain, queue, function, status)
+select now() - interval '1 hour', 1, 1, 1, 1, case when id % 100 = 0 then 0 else 2 end, 'default', 'm.f', 'complete'
 from generate_series(1, $N) id;
 insert into waiter (job_id, until) select id * 40, now() + interval '1 hour' from generate_series(1, $N / 10) id;
 """
@@ -178,7 +178,7 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
         "cancel": _end(schema, waits),
         "expire": _end(schema, [Outcome(job, None, None, "aborted", error="e", expired=True) for job in ready]),
         "look": exchange.look([Gap("default", -32769, 0), Gap("default", 0, 2), Gap("other", -32769, 32768)]),
-        "outlook": exchange.outlook(0.0),
+        "outlook": exchange.outlook(0.0, ["default"]),
         "promote": maintenance.promote(0.0),
         "lost": maintenance.lost(),
         "expired": maintenance.expired(),

@@ -44,10 +44,10 @@ def odd_line(chance: random.Random, command: click.Command) -> list[str]:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_odd_words_are_taken_or_refused_in_a_sentence(path: tuple[str, ...], own_dsn: str) -> None:
+def test_odd_words_are_taken_or_refused_in_a_sentence(path: tuple[str, ...], migrated_dsn: str) -> None:
     seed = int(os.environ.get("PGWERK_TEST_SEED") or random.randrange(10**6))
     print(f"seed {seed}")
-    chance, runner = random.Random(seed), CliRunner(env={"PGWERK_DSN": own_dsn, "PGWERK_APP": None})
+    chance, runner = random.Random(seed), CliRunner(env={"PGWERK_DSN": migrated_dsn, "PGWERK_APP": None})
     for _ in range(LINES):
         line = [*path, *odd_line(chance, COMMANDS[path])]
         ran = runner.invoke(commands, line)

@@ -23,5 +23,5 @@ def heard() -> Iterator[list[events.Event]]:
 
 
 @pytest.fixture
-def shell(own_dsn: str, tmp_path: Path) -> Shell:
-    return Shell(tmp_path, own_dsn)
+def shell(migrated_dsn: str, tmp_path: Path) -> Shell:
+    return Shell(tmp_path, migrated_dsn)

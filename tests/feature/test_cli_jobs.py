@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgwerk import EnqueueParams, Werk
+from pgwerk import EnqueueParams, TypedJSONSerializer, Werk
 from pgwerk.cli.exits import Exit
 from tests.faults.test_command_line import COMMANDS
-from tests.shell import CLEAN, Shell
+from tests.shell import CLEAN, UNNAMED, Shell
 from tests.workplace import ROOT
 
 if TYPE_CHECKING:
@@ -120,8 +120,24 @@ def test_a_terminal_sees_how_far_it_is(shell: Shell) -> None:
     assert re.findall(r" +(\d+)%", seen) == ["0", "41", "83", "100"]
 
 
+def test_ctrl_c_at_a_question_is_heard_the_first_time(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    screen, terminal = pty.openpty()
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "pgwerk", "cancel", "--queue", "default"], cwd=ROOT, text=True, stdin=terminal,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN | {"PGWERK_DSN": shell.dsn, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert asking.stdout is not None
+    assert asking.stdout.read(len("cancel 1 jobs? [y/N]: ")) == "cancel 1 jobs? [y/N]: "
+    asking.send_signal(signal.SIGINT)
+    said, complained = asking.communicate(timeout=20)
+    os.close(terminal)
+    os.close(screen)
+    assert (asking.returncode, said, complained.strip()) == (130, "", "")
+    assert [each["status"] for each in listed(shell)] == ["queued"]
+
+
 def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
-    shell.says("migrate")
     waiting = subprocess.Popen(
         [sys.executable, "-m", "pgwerk", "enqueue", "tests.handlers.noop", "--wait"], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN | {"PGWERK_DSN": shell.dsn},
@@ -178,13 +194,56 @@ def test_exit_codes_are_those_that_are_written_down(shell: Shell) -> None:
         assert shell.run(*wrong).returncode == Exit.Usage
 
 
+def test_a_handlers_arguments_are_its_own_whatever_their_names(shell: Shell) -> None:
+    said = shell.says("enqueue", "tests.handlers.echo", '{"value": 1, "timeout": 5, "_queue": "x"}')
+    assert said == "enqueued job 1\n"
+    (job,) = listed(shell)
+    assert (job["queue"], job["payload"]["kwargs"]) == ("default", {"value": 1, "timeout": 5, "_queue": "x"})
+
+
+def test_to_look_at_a_database_does_not_change_it(own_dsn: str, tmp_path: Path) -> None:
+    bare = Shell(tmp_path, own_dsn)
+    for command in (("info",), ("jobs",), ("queues", "pause", "q"), ("retry", "1"), ("schedules", "list")):
+        assert "has no schema 'pgwerk'" in bare.refuses(*command)
+    with psycopg.connect(own_dsn) as connection:
+        assert connection.execute("select to_regnamespace('pgwerk')").fetchone() == (None,)
+    assert bare.says("enqueue", "m.f") == "enqueued job 1\n"
+
+
+def test_migrate_is_for_the_database_that_other_commands_are_for(shell: Shell) -> None:
+    (shell.folder / "pyproject.toml").write_text(f"[tool.pgwerk]\ndsn = {json.dumps(shell.dsn)}\nschema = 'mine'\n")
+    assert shell.says("migrate", **UNNAMED).startswith("ran 0001_engine\n")
+    assert shell.says("jobs", **UNNAMED) == "there are no such jobs\n"
+
+
+def test_no_password_is_said(shell: Shell) -> None:
+    for words in (("worker", "postgresql://app:secret@db/x"), ("jobs", "-a", "postgres:/app:secret@db"),
+                  ("jobs", "--dsn", "host=db password='secret"), ("jobs", "--dsn", "host=db secret")):  # fmt: skip
+        ran = shell.run(*words)
+        assert ran.returncode == 1
+        assert "secret" not in ran.stdout + ran.stderr, words
+
+
+def test_what_json_has_no_word_for_is_said_as_well_as_it_can_be(shell: Shell) -> None:
+    async def enqueue() -> None:
+        async with Werk(shell.dsn, serializer=TypedJSONSerializer()) as app:
+            await app.enqueue("tests.handlers.echo", {1: "a"})
+
+    asyncio.run(enqueue())
+    (shell.folder / "tasks.py").write_text(
+        f"from pgwerk import TypedJSONSerializer, Werk\napp = Werk({shell.dsn!r}, serializer=TypedJSONSerializer())\n"
+    )
+    assert json.loads(shell.says("job", "1", "--json", "-a", "tasks:app"))["payload"]["args"] == [{"1": "a"}]
+
+
 def test_what_was_done_is_said_to_programs_too(shell: Shell) -> None:
     def told(*arguments: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(shell.says(*arguments, "--json"))
         return found
 
-    assert told("migrate")["ran"][0] == "0001_engine"
-    assert told("migrate")["ran"] == []
+    assert told("migrate")["ran"] == told("migrate", "--plan")["plan"] == []
+    assert told("migrate", "--schema", "other", "--plan")["plan"][0]["name"] == "0001_engine"
+    assert told("migrate", "--schema", "other")["ran"][0] == "0001_engine"
     assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": 1}
     assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": None}
     assert told("cancel", "1", "7") == {"jobs": 1, "ids": [1]}

@@ -253,7 +253,17 @@ async def test_bulk_forms_take_what_the_filters_find(app: Werk) -> None:
     assert await app.bulk_delete_jobs(status="aborted", on_batch=batches.append) == sum(batches) == 400
     stats = {stats.queue: stats.queued for stats in await app.get_queue_stats()}
     assert stats == {"q0": 200, "q1": 600}
-    assert await app.bulk_delete_jobs() == 800
+    assert await app.bulk_delete_jobs(status="queued", queue="q0") == 200
+    assert await app.bulk_delete_jobs() == 600
+    assert await app.list_jobs() == []
+
+
+async def test_a_bulk_delete_takes_along_what_fails_by_it_and_counts_each_once(app: Werk) -> None:
+    first = await asked(app, handlers.noop, _queue="q", _on_stopped=handlers.remember)
+    await asked(app, handlers.noop, _queue="q", _depends_on=first)
+    assert await app.bulk_delete_jobs(queue="q", callbacks=False) == 2
+    assert [job.status for job in await app.list_jobs(callbacks=False)] == [JobStatus.Aborted]  # until it is told
+    assert await app.bulk_delete_jobs(queue="q", callbacks=False) == 0
 
 
 async def test_bulk_abort_jobs(app: Werk) -> None:

@@ -42,6 +42,8 @@ async def test_the_pace_says_when_it_starts(app: Werk, query: Any) -> None:
     words, seconds, _ = reason.rsplit(" ", 2)
     assert words == "2 jobs of its queue come before it; at the pace of the last minute it starts in about"
     assert 20 <= int(seconds) <= 40
+    await app.pause_queue("default")
+    assert (await reasons(app, jobs[2]))[1:] == ["2 jobs of its queue come before it"]
 
 
 async def test_a_time_to_come_and_a_time_that_has(app: Werk, query: Any) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Retry, Werk
+import psycopg
+
+from pgwerk import AsyncWorker, EnqueueParams, JobStatus, Retry, Werk, overview
 from pgwerk.explaining import MOST_COUNTED
 from pgwerk.maintenance import Maintenance
+from pgwerk.worker.tally import INTERVAL
 from tests import handlers
 from tests.feature.test_control import runs, working
 from tests.feature.test_what_follows import asked, drain
 
 if TYPE_CHECKING:
+    import pytest
+
     from pgwerk import QueueInfo
 
 
@@ -94,6 +99,52 @@ async def test_a_worker_that_goes_on_tells_what_it_has_counted(app: Werk) -> Non
                 await asyncio.sleep(0.01)
 
 
+async def test_what_never_ran_takes_no_time_on_the_average(app: Werk) -> None:
+    await asked(app, handlers.sleep, 0.05)
+    await drain(app)
+    for _ in range(9):
+        await asked(app, handlers.sleep, 0.05)
+    await app.bulk_cancel_jobs()
+    (stats,) = await app.get_function_stats()
+    assert (stats.complete, stats.aborted) == (1, 9)
+    assert stats.mean_secs == stats.longest_secs >= 0.05
+    assert 1 / 120 <= (await told(app)).rate <= 1 / 60
+
+
+async def test_the_attempts_of_a_dead_worker_are_counted_by_whoever_takes_them_back(app: Werk, query: Any) -> None:
+    for attempts in (1, 2):
+        await asked(app, handlers.noop, _retry=attempts)
+    query("insert into worker (name, kind, queues, concurrency, patience, state, ended_at)"
+          " values ('w', 'k', '{default}', 1, 1, 'dead', now())")  # fmt: skip
+    query("insert into active (job_id, worker_id, claim_no, attempt) select job_id, 1, 1, 1 from ready")
+    query("delete from ready")
+    await app.sweep()
+    (stats,) = await app.get_function_stats()
+    assert (stats.failed, stats.retried, stats.run_secs) == (1, 1, 0)
+
+
+async def test_whoever_holds_the_tally_holds_up_no_job_and_no_stop(app: Werk, dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn) as stranger:
+        await stranger.execute(f'lock table "{app.config.schema}".tally')
+        async with working(app) as worker:
+            for _ in range(3):
+                await app.wait_for(await asked(app, handlers.noop), timeout=20)
+                await asyncio.sleep(INTERVAL)  # the next exchange would say what has been counted
+        assert worker.id is not None
+        found = await app.get_worker(worker.id)
+        assert found is not None
+        assert found.state == "stopped"
+
+
+async def test_a_count_that_is_cut_says_so(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "MOST_COUNTED", 3)
+    await app.enqueue_many([EnqueueParams(handlers.noop, queue=f"q{n % 2}", delay=60) for n in range(3)])
+    assert {each.queue: each.at_least for each in await app.list_queues()} == {"q0": ["scheduled"], "q1": ["scheduled"]}
+    await app.enqueue_many([EnqueueParams(handlers.noop, queue="a") for _ in range(60)])
+    assert (await told(app, "a")).queued == 3
+    assert (await told(app, "a")).at_least == ["queued"]
+
+
 async def test_what_was_counted_is_added_up_and_at_last_forgotten(app: Werk, query: Any) -> None:
     counted_long_ago(query)
     await Maintenance(app.database, app.config).tick()
@@ -107,7 +158,7 @@ def counted_long_ago(query: Any) -> None:
         ("hours", 1, "date_trunc('hour', now() - interval '4 days')"), ("gone", 2, "now() - interval '101 days'"),
     ):  # fmt: skip
         query(
-            "insert into tally (since, grain, queue, function, status, jobs, run_secs, longest_secs)"
+            "insert into tally (since, grain, queue, function, status, jobs, ran, run_secs, longest_secs)"
             f" select {since} + n * interval '1 second', {grain}, '{queue}', 'f',"
-            " 'complete', 1, 2, 2 from generate_series(1, 2) n"
+            " 'complete', 1, 1, 2, 2 from generate_series(1, 2) n"
         )

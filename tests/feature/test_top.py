@@ -94,6 +94,8 @@ async def test_keys_open_retry_and_cancel_jobs(app: Werk) -> None:
             long = await asked(app, handlers.sleep, 60, _queue="long")
             await until(pilot, lambda: bool(shown(pilot, "running")))
             await pilot.press("3", "c")
+            assert (await app.get_job(long)).status == JobStatus.Active
+            await pilot.press("c")
             assert (await app.wait_for(long, timeout=20)).status == JobStatus.Aborted
 
 

@@ -42,7 +42,7 @@ def _learn(lanes: Lanes, *seqs: int, filled: bool = False) -> None:
 
 
 def _outlook(oldest: int, newest: int) -> Outlook:
-    return Outlook(None, 0, None, 0.0, oldest, newest)
+    return Outlook(0, None, 0.0, oldest, newest)
 
 
 def test_at_first_there_is_nothing_to_ask_for_and_everything_to_look_at(lanes: Lanes) -> None:
@@ -165,19 +165,20 @@ def test_a_reset_forgets_everything(lanes: Lanes) -> None:
     assert Range("a", 0, 0, END) in lanes.ask(thorough=True)
 
 
-def test_a_queue_that_rests_is_not_looked_at_and_then_looked_for_anew(lanes: Lanes) -> None:
+def test_after_a_rest_everything_is_looked_for_anew(lanes: Lanes) -> None:
     lanes.add("a", 0)
     lanes.ask(thorough=False)
     _learn(lanes, 7)
-    assert lanes.pause(["a"], 1)
-    assert (lanes.ask(thorough=True), lanes.gaps()) == ([], [])
-    assert not lanes.pause(["a"], 1)
-    assert lanes.pause([], 2)
+    assert not lanes.rested(0)
+    assert lanes.rested(1)
     assert (lanes.ask(thorough=True), lanes.gaps()) == ([], [Gap("a", -32769, 32768)])
+    lanes.add("a", 0)
+    assert not lanes.rested(1)
+    assert lanes.ask(thorough=True) == [Range("a", 0, FRONT, BACK), Range("a", 0, BACK, END)]
 
 
 def test_a_rest_between_two_looks_shows_by_the_count_of_changes(lanes: Lanes) -> None:
     """The sweeps of that time found nothing, and prove nothing."""
     lanes.add("a", 0)
-    assert lanes.pause([], 2)
+    assert lanes.rested(2)
     assert lanes.gaps() == [Gap("a", -32769, 32768)]

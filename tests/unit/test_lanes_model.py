@@ -72,7 +72,7 @@ class Table:
 
     def outlook(self) -> Outlook:
         oldest = min([*self.inserting, *self.claiming, self.next_xid])
-        return Outlook(sorted(self.paused), self.pause_changes, None, 0.0, oldest, self.next_xid)
+        return Outlook(self.pause_changes, None, 0.0, oldest, self.next_xid)
 
     def alive(self) -> Iterator[Place]:
         """Whatever can be seen now or may still appear."""
@@ -222,7 +222,7 @@ class Model(RuleBasedStateMachine):
 
     def _learn_pauses(self, new: list[tuple[str, int]]) -> None:
         outlook = self.table.outlook()
-        if self.lanes.pause(outlook.paused or (), outlook.pause_changes):
+        if self.lanes.rested(outlook.pause_changes):
             self.looked_at = float("-inf")
             return
         for queue, priority in new:

@@ -174,3 +174,7 @@ def test_only_allowed_classes_are_made_from_a_row_and_nothing_else_is_imported()
     with pytest.raises(NotSerializable, match="the class antigravity:Flying is not allowed here, only "):
         guarded.loads(unknown)
     assert "antigravity" not in sys.modules
+    merely_imported = f'{{"$type": "enum", "value": ["{__name__}:enum.EnumCheck", "CONTINUOUS"]}}'
+    assert TYPED.loads(merely_imported) is enum.CONTINUOUS
+    with pytest.raises(NotSerializable, match="the class enum:EnumCheck is not allowed here"):
+        guarded.loads(merely_imported)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgwerk.cli.output import is_terminal
 from pgwerk.cli.target import on_app
-from pgwerk.errors import MissingExtra
+from pgwerk.errors import InvalidOption, MissingExtra
 
 if TYPE_CHECKING:
     from pgwerk.app import Werk
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 @on_app
 async def top(app: Werk, interval: float) -> None:
     """What goes on, live: queues, workers, what they run, what has failed."""
+    if not is_terminal():
+        raise InvalidOption("the live screen needs a terminal, and this is none; werk info speaks to pipes")
     try:
         from pgwerk.cli.top.screen import Top  # noqa: PLC0415 - no other command needs its library
     except ImportError as error:

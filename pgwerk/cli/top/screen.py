@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg
@@ -37,6 +39,10 @@ TABLES: dict[str, tuple[Sequence[str], Rows]] = {
 OF_JOBS = ("running", "failed")
 
 
+class Table(DataTable[Text]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "open")]
+
+
 class Board(Screen[None]):
     CSS = """
     #summary { height: 1; padding: 0 1; }
@@ -57,9 +63,11 @@ class Board(Screen[None]):
         super().__init__()
         self._werk, self._interval = werk, interval
         self._view: View | None = None
+        self._soon = asyncio.Event()
+        self._doomed: str | None = None  # the job for which the cancel key was pressed once
         self._summary, self._pace = Static("looking …", id="summary", markup=False), Sparkline([])
         self._tabs = TabbedContent(*TABLES)
-        self.tables: dict[str, DataTable[Text]] = {name: DataTable(cursor_type="row") for name in TABLES}
+        self.tables = {name: Table(cursor_type="row") for name in TABLES}
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -72,12 +80,17 @@ class Board(Screen[None]):
                     yield self.tables[name]
         yield Footer()
 
-    def on_mount(self) -> None:
-        self.set_interval(self._interval, self.refresh_view)
-        self.refresh_view()
+    @work
+    async def on_mount(self) -> None:
+        """However long a look takes, the next one begins when it has ended."""
+        while True:
+            self._soon.clear()
+            await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._soon.wait()
 
-    @work(exclusive=True, group="look")
-    async def refresh_view(self) -> None:
+    async def _look(self) -> None:
         """A server that is away is said so, and looked for again."""
         try:
             self._view = await look(self._werk)
@@ -121,8 +134,15 @@ class Board(Screen[None]):
             await self._do(self._say(self._werk.requeue_job(job), f"job {job} runs again"))
 
     async def action_cancel(self) -> None:
-        if (job := self._chosen("running")) is not None:
-            await self._do(self._say(self._werk.abort_job(job), f"job {job} was asked to end"))
+        """Asked twice: between two looks another job may have come under the cursor."""
+        if (job := self._chosen("running")) is None:
+            return
+        if job != self._doomed:
+            self._doomed = job
+            self.notify(f"press c again to end job {job}", severity="warning")
+            return
+        self._doomed = None
+        await self._do(self._say(self._werk.abort_job(job), f"job {job} was asked to end"))
 
     async def action_pause(self) -> None:
         if (queue := self._chosen("queues")) is not None and self._view is not None:
@@ -141,7 +161,7 @@ class Board(Screen[None]):
             return
         if said:
             self.notify(said, markup=False)
-        self.refresh_view()
+        self._soon.set()
 
 
 class Top(App[None]):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pgwerk.cli.output import seconds
 from pgwerk.cli.queues import queue_row
+from pgwerk.errors import last_line
 from pgwerk.job import Job, JobStatus
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class View:
     @property
     def ended(self) -> list[float]:
         """In each minute, the present one last."""
-        counts = {each.minute: each.complete + each.failed + each.aborted for each in self.minutes}
+        counts = {each.minute: each.ended for each in self.minutes}
         now = max(counts, default=datetime.now(UTC))
         return [float(counts.get(now - timedelta(minutes=back), 0)) for back in reversed(range(MINUTES))]
 
@@ -46,21 +46,22 @@ class View:
     def summary(self) -> str:
         alive = [worker for worker in self.workers if worker.state == ALIVE]
         queued, slots = sum(queue.queued for queue in self.queues), sum(worker.concurrency for worker in alive)
+        more = "+" if any("queued" in queue.at_least for queue in self.queues) else ""
         return (
-            f"queued {queued} · at work {sum(worker.running for worker in alive)} · "
+            f"queued {queued}{more} · at work {sum(worker.running for worker in alive)} · "
             f"slots {slots} of {len(alive)} workers · ended {self.rate:.3g}/s"
         )
 
 
 async def look(app: Werk) -> View:
-    queues, workers, running, failed, minutes = await asyncio.gather(
-        app.list_queues(),
-        app.list_workers(),
-        app.list_jobs(status=JobStatus.Active, limit=MOST),
-        app.list_jobs(status=JobStatus.Failed, limit=MOST),
-        app.get_throughput_history(MINUTES),
+    """One after the other: somebody who looks takes one connection, not five."""
+    return View(
+        await app.list_queues(),
+        await app.list_workers(),
+        await app.list_jobs(status=JobStatus.Active, limit=MOST),
+        await app.list_jobs(status=JobStatus.Failed, limit=MOST),
+        await app.get_throughput_history(MINUTES),
     )
-    return View(queues, workers, running, failed, minutes)
 
 
 def queue_rows(view: View) -> dict[str, Sequence[object]]:
@@ -95,10 +96,6 @@ def failed_rows(view: View) -> dict[str, Sequence[object]]:
         str(job.id): [job.id, job.function, job.queue, _since(job.completed_at), last_line(job.error)]
         for job in view.failed
     }
-
-
-def last_line(error: str | None) -> str:
-    return (error or "").strip().rpartition("\n")[2]
 
 
 def _since(moment: datetime | None) -> str:
