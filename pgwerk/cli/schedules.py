@@ -140,7 +140,11 @@ def _previewed(cron: Cron, first: datetime | None, count: int) -> Iterator[dict[
     before = None
     for tick in islice(ticks(cron, first, LAST), count) if first else ():
         local = tick.astimezone(cron.tz)
-        yield {"local time": local, "UTC": tick, "change": _change(before, local.utcoffset())}
+        yield {
+            "local time": local.isoformat(" "),
+            "UTC": tick.isoformat(" "),
+            "change": _change(before, local.utcoffset()),
+        }
         before = local.utcoffset()
 
 

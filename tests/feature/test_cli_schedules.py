@@ -65,14 +65,15 @@ def test_a_preview_shows_the_changes_of_the_clocks(shell: Shell) -> None:
 @pytest.mark.parametrize("columns", [80, 160])
 def test_a_terminal_gets_a_table_of_its_width(columns: int) -> None:
     screen, terminal = pty.openpty()
+    preview = ["schedules", "preview", "0 12 * * *", "-n", "2", "--tz", "Asia/Tokyo"]
     subprocess.run(
-        [sys.executable, "-m", "pgwerk", "schedules", "preview", "0 12 * * *", "-n", "2"], stdout=terminal, timeout=60,
-        check=True, env=CLEAN | {"COLUMNS": str(columns), "TERM": "xterm"},
+        [sys.executable, "-m", "pgwerk", *preview], stdout=terminal, timeout=60, check=True, env=CLEAN | {"COLUMNS": str(columns), "TERM": "xterm"},
     )  # fmt: skip
     os.close(terminal)
     text = os.read(screen, 65536).decode()
     os.close(screen)
     assert "local time" in text
+    assert text.count(" 12:00:00+09:00") == text.count(" 03:00:00+00:00") == 2
     assert "──" in text
     assert max(len(line) for line in text.splitlines()) <= columns + len("\x1b[1m" * 10)
 
