@@ -26,8 +26,9 @@ def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
     assert shell.says("schedules", "resume", "s").startswith("resumed s; next at ")
     assert shell.says("schedules", "trigger", "s") == "enqueued job 1\n"
     (row,) = json.loads(shell.says("schedules", "list", "--json"))
-    assert {name: row[name] for name in ("name", "when", "tz", "function", "paused", "last job")} == {
-        "name": "s", "when": "@daily", "tz": "Asia/Tokyo", "function": "m.f", "paused": False, "last job": 1,
+    assert {name: row[name] for name in ("name", "cron", "tz", "function", "kwargs", "is_paused", "last_job_id")} == {
+        "name": "s", "cron": "@daily", "tz": "Asia/Tokyo", "function": "m.f", "kwargs": {"a": 1}, "is_paused": False,
+        "last_job_id": 1,
     }  # fmt: skip
     head, line = shell.says("schedules", "list").splitlines()
     assert head.split("\t")[:4] == ["name", "when", "tz", "function"]
@@ -67,7 +68,8 @@ def test_a_terminal_gets_a_table_of_its_width(columns: int) -> None:
     screen, terminal = pty.openpty()
     preview = ["schedules", "preview", "0 12 * * *", "-n", "2", "--tz", "Asia/Tokyo"]
     subprocess.run(
-        [sys.executable, "-m", "pgwerk", *preview], stdout=terminal, timeout=60, check=True, env=CLEAN | {"COLUMNS": str(columns), "TERM": "xterm"},
+        [sys.executable, "-m", "pgwerk", *preview], stdout=terminal, timeout=60, check=True,
+        env=CLEAN | {"COLUMNS": str(columns), "TERM": "xterm"},
     )  # fmt: skip
     os.close(terminal)
     text = os.read(screen, 65536).decode()
