@@ -22,7 +22,7 @@ CATALOGUES = (
     "schema", "session", "enqueue", "exchange", "ending", "maintenance", "workers", "control", "overview", "schedules",
     "doctor",
 )  # fmt: skip
-PINNED = ("exchange", "ending", "maintenance")
+PINNED = ("exchange", "ending", "maintenance", "control", "overview")
 # Nothing that frames a transaction matters to these: they read no rows of jobs and wait for nobody.
 BARE = ("enqueue_one", "enqueue_now")
 
@@ -39,7 +39,7 @@ class Statement:
     text: str
     parameters: tuple[str, ...]
     is_pinned: bool
-    """Part of the engine's own work, for which the planner is held to index scans."""
+    """What workers or people ask all the time, for which the planner is held to index scans."""
 
     @cached_property
     def wire(self) -> bytes:

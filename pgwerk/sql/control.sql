@@ -80,6 +80,7 @@ candidate as (
     (
         select job_id from pgwerk.active
         where (select place from look) = 'active' and job_id < :before::bigint
+            and is_aborting = (:status::text = 'aborting')
         order by job_id desc
     )
     union all

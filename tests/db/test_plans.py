@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import psycopg
 import pytest
@@ -18,11 +18,15 @@ from psycopg import sql
 
 from pgwerk.db import Database
 from pgwerk.execution import Outcome
+from pgwerk.explaining import MOST_COUNTED
+from pgwerk.filters import values_of
+from pgwerk.job import JobStatus
 from pgwerk.migrate import migrate
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import ExchangeStore, Gap, Range
 from pgwerk.store.maintenance import MaintenanceStore
+from pgwerk.store.overview import OverviewStore
 from pgwerk.store.workers import Sign, WorkerStore
 from tests.db.planner import BIG, explain, pin, prepare
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from pgwerk.filters import Filters
     from pgwerk.wire import Call
 
 FULL = 100_000
@@ -234,3 +239,32 @@ def test_outcomes_meet_their_claims_by_hash(tables: Tables, session: str, move: 
 
 def test_every_move_has_its_bound() -> None:
     assert set(_calls("pgwerk", 0)) == set(PAGES)
+
+
+def _looks(schema: str) -> dict[str, Call[Any]]:
+    """What people look at all the time."""
+    overview, control = OverviewStore(schema), ControlStore(schema)
+
+    def listed(**filters: Any) -> Call[Any]:
+        return control.list_jobs(None, 20, 0, **values_of(cast("Filters", filters)))
+
+    return {
+        "jobs": listed(),
+        **{f"jobs {status}": listed(status=status) for status in JobStatus},
+        "jobs queued of a function": listed(status="queued", function="m.f"),
+        "jobs by key": listed(key="key 10"),
+        "jobs by schedule": listed(schedule="s"),
+        "queues": overview.list_queues(MOST_COUNTED),
+        "throughput": overview.throughput(60, None),
+    }
+
+
+@pytest.mark.parametrize("look", _looks("pgwerk"))
+def test_what_people_look_at_counts_no_big_table(tables: Tables, dsn: str, look: str) -> None:
+    """Not one of them reads as many pages as the smallest of the full tables has rows."""
+    call = _looks(tables.schema)[look]
+    with psycopg.connect(dsn, autocommit=True) as session:
+        pin(session, tables.schema)
+        prepare(session, tables.schema, call.statement.name)
+        explained = explain(session, call)
+    assert explained.pages <= (60_000 if look == "queues" else 4_000)
