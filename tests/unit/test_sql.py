@@ -135,7 +135,8 @@ def test_what_is_asked_all_the_time_is_pinned() -> None:
     assert found["claim"].is_pinned
     assert found["settle"].is_pinned
     assert found["promote"].is_pinned
-    assert not found["list_jobs"].is_pinned
+    assert found["list_jobs"].is_pinned
+    assert not found["enqueue_now"].is_pinned
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
