@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Row, Session
 
 NAMED = 3  # jobs of each kind of misfit
+OPENED = 100  # payloads at once: each may be large
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +33,10 @@ class Misfit:
     is_missing: bool
     """There is no such function, or it may not be a job."""
 
+    is_callback: bool = False
+    """The jobs are others', that call it back when they end."""
+
+    schedule: str | None = None
     jobs: int = 0
     ids: list[int] = field(default_factory=list)
     """The first of them."""
@@ -63,29 +68,34 @@ class Fitting:
     def add_schedule(self, row: Row) -> None:
         self.schedules += 1
         shape = Shape(row["function"], False, True, None, None, row["payload"])
-        self._tried(shape, 0, f"enqueued by the schedule {row['name']!r}: ")
+        self._tried(shape, 0, row["name"])
 
     def _misfit(self, shape: Shape, number: int) -> Misfit | None:
-        before = "" if shape.is_own else "called back at the job's end: "
         if shape.payload is not None:
-            return self._tried(shape, number, before)  # each its own: to remember them would be to keep every payload
+            return self._tried(shape, number)  # each its own: to remember them would be to keep every payload
         if shape not in self._known:
-            self._known[shape] = self._tried(shape, number, before)
+            self._known[shape] = self._tried(shape, number)
         return self._known[shape]
 
-    def _tried(self, shape: Shape, number: int, before: str) -> Misfit | None:
-        """`before` is said before the reason."""
+    def _tried(self, shape: Shape, number: int, schedule: str | None = None) -> Misfit | None:
         try:
             self._try(shape, number)
         except (HandlerNotFound, InvalidType) as error:
-            return self._of(shape.function, before + str(error), is_missing=isinstance(error, HandlerNotFound))
+            return self._of(shape, str(error), schedule, is_missing=isinstance(error, HandlerNotFound))
         except NotSerializable:
-            return self._of(shape.function, f"{before}the app's serializer cannot read its arguments", is_missing=False)
+            return self._of(shape, "the app's serializer cannot read its arguments", schedule, is_missing=False)
         return None
 
-    def _of(self, function: str, reason: str, *, is_missing: bool) -> Misfit:
-        new = Misfit(function=function, reason=reason, is_missing=is_missing)
-        return self.found.setdefault((function, reason), new)
+    def _of(self, shape: Shape, reason: str, schedule: str | None, *, is_missing: bool) -> Misfit:
+        if schedule is not None:
+            reason = f"enqueued by the schedule {schedule!r}: {reason}"
+        elif not shape.is_own:
+            reason = f"called back at the job's end: {reason}"
+        new = Misfit(
+            function=shape.function, reason=reason, is_missing=is_missing, is_callback=not shape.is_own,
+            schedule=schedule,
+        )  # fmt: skip
+        return self.found.setdefault((shape.function, reason), new)
 
     def _try(self, shape: Shape, number: int) -> None:
         """As a worker would, but for the call."""
@@ -108,8 +118,19 @@ async def fit(database: Database, serializer: Serializer, allowed: Allowed) -> F
             fitting.add_schedule(row)
         async for ids in _pages(session, store):
             for shaped in await session.run(store.shapes(ids)):
-                fitting.add(shaped)
+                async for each in _opened(session, store, shaped):
+                    fitting.add(each)
     return fitting
+
+
+async def _opened(session: Session, store: DoctorStore, shaped: Shaped) -> AsyncIterator[Shaped]:
+    """Each of its jobs by itself where only the app can say how it is called."""
+    if not shaped.is_closed:
+        yield shaped
+        return
+    for start in range(0, len(shaped.ids), OPENED):
+        for each in await session.run(store.opened(shaped, shaped.ids[start : start + OPENED])):
+            yield each
 
 
 async def _pages(session: Session, store: DoctorStore) -> AsyncIterator[list[int]]:

@@ -8,7 +8,7 @@ import click
 from pgwerk.cli.exits import Exit
 from pgwerk.cli.find import look_here
 from pgwerk.cli.output import as_json, say_json
-from pgwerk.cli.target import on_database
+from pgwerk.cli.target import Nameless, on_database
 from pgwerk.doctor import CHECKS, Patient, Verdict, examine, name_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ async def doctor(app: Werk, database: Database, *, as_json: bool) -> None:
     """What may be wrong, and how to mend it.
 
     Looks at the connection, the schema, vacuum and who holds it up, indexes and plans, workers, queues
-    and functions. Nothing is changed. It takes a few seconds, and more where a worker does not give a
-    sign of life. The exit code is 1 if something keeps jobs from running.
+    and functions. Nothing is changed. It takes a few seconds, and up to half a minute where a worker
+    does not give a sign of life. The exit code is 1 if something keeps jobs from running.
     """
     look_here()
     found: list[tuple[str, Finding]] = []
-    async for name, finding in examine(Patient(database, app.config, app.serializer)):
+    patient = Patient(database, app.config, app.serializer, is_app_known=not isinstance(app, Nameless))
+    async for name, finding in examine(patient):
         found.append((name, finding))
         if not as_json:
             _tell(name, finding)

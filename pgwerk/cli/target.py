@@ -30,6 +30,10 @@ SETTINGS = ("dsn", "schema")  # beside `app`, in [tool.pgwerk]
 _HELP = f"module:attribute, or a DSN  [default: {APP}, PGWERK_DSN, or app or dsn in [tool.pgwerk] of {PROJECT}]"
 
 
+class Nameless(Werk):
+    """Of a DSN alone: how its jobs are written, and where their functions are, is not known."""
+
+
 def on_app(command: Command) -> Callable[..., None]:
     """A coroutine that is given a connected app, as a command with the options that say which. To look at a database
     must not change its schema.
@@ -90,7 +94,7 @@ def target(named: str | None, dsn: str | None, schema: str | None) -> Werk:
     if chosen and not _is_dsn(chosen):
         app = find_app(chosen)
     else:
-        app, dsn = Werk(config=WerkConfig.from_env(known)), chosen or dsn
+        app, dsn = Nameless(config=WerkConfig.from_env(known)), chosen or dsn
     configure(app, {"dsn": dsn, "schema": schema})
     return app
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "Finding", "Patient", "Verdict", "examine"]
 
-OF_SERVER: tuple[Check, ...] = (pooler, notifications, clock, budget, horizon, idle_sessions)
-OF_SCHEMA: tuple[Check, ...] = (rights, indexes, plans, autovacuum, bloat, workers, queues, functions)
+OF_SERVER: tuple[Check, ...] = (pooler, notifications, clock, horizon, idle_sessions)
+OF_SCHEMA: tuple[Check, ...] = (rights, indexes, plans, autovacuum, bloat, budget, workers, queues, functions)
 CHECKS = (connection, *OF_SERVER, schema, *OF_SCHEMA)
 
 
@@ -41,6 +41,6 @@ async def _found(check: Check, patient: Patient) -> Finding:
     try:
         return await check(patient)
     except psycopg.errors.InsufficientPrivilege as error:
-        return warning(f"could not look: {one_line(error)}", "ask as the schema's owner, or grant pg_monitor")
+        return warning(f"could not look: {one_line(error)}", "see rights")
     except (psycopg.Error, WerkError, TimeoutError) as error:
         return warning(f"could not look: {one_line(error)}", "look again; if that stays, the server's log has more")

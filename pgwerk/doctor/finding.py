@@ -40,6 +40,8 @@ class Patient:
     database: Database
     config: WerkConfig
     serializer: Serializer
+    is_app_known: bool = True
+    """False: a DSN was all that was given."""
 
     @property
     def store(self) -> DoctorStore:

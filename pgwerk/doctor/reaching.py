@@ -118,12 +118,13 @@ async def clock(patient: Patient) -> Finding:
 
 
 async def budget(patient: Patient) -> Finding:
-    """A tenth of the connections are free, and enough for the app's worker processes."""
+    """A tenth of the connections are free, and enough for those of the app's worker processes that do not run yet."""
     found = await patient.ask(patient.store.connections())
     words = f"{found.used} of {found.most} connections are in use, {found.free} are left to this role"
-    wanted = HELD * patient.config.processes
-    if found.free < wanted:
-        return failure(f"{words}; {patient.config.processes} worker processes take {wanted}", _MORE_ROOM)
+    alive = [worker for worker in await patient.ask(patient.store.roll_call()) if worker.state == "alive"]
+    to_come = max(0, patient.config.processes - len(alive))
+    if found.free < HELD * to_come:
+        return failure(f"{words}; {to_come} worker processes that do not run yet take {HELD * to_come}", _MORE_ROOM)
     if found.free * 100 < found.most * SPARE:
         return warning(f"{words}: {found.free // HELD} more worker processes, at {HELD} each", _MORE_ROOM)
     return ok(f"{words}: {found.free // HELD} worker processes, at {HELD} each")

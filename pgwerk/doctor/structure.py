@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import migrate
-from pgwerk.doctor.finding import failure, ok, warning
-from pgwerk.errors import SchemaError, SchemaMissing
+from pgwerk.doctor.finding import Verdict, failure, ok, warning
+from pgwerk.errors import SchemaError, SchemaMissing, SchemaTooNew
 from pgwerk.execution import Outcome
 from pgwerk.sql import migrations
 from pgwerk.store.doctor import plan_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call
 
 LARGE = 2**20  # bytes of a table that is not to be read as a whole
+LEFT_BEHIND = re.compile(r"_cc(new|old)\d*$")  # what Postgres calls those that a REINDEX CONCURRENTLY makes and drops
 
 
 async def schema(patient: Patient) -> Finding:
@@ -34,12 +36,19 @@ async def schema(patient: Patient) -> Finding:
         await migrate.check(patient.database)
     except SchemaError as error:
         found, _, mend = str(error).rpartition("; ")
-        may = await patient.ask(patient.store.may_migrate())
-        is_able = may.may_create if isinstance(error, SchemaMissing) and may.owner is None else may.may_alter
-        return failure(found, mend + ("" if is_able else f", as {may.owner or 'a role that may create schemas'}"))
+        return failure(found, mend + await _by_whom(patient, error))
     version, known = await migrate.version(patient.database), migrations(name)[-1].version
     newer = f", newer than this pgwerk ({known}), which it serves" if version > known else ""
     return ok(f"{name!r} is at version {version}{newer}")
+
+
+async def _by_whom(patient: Patient, error: SchemaError) -> str:
+    """Where this role may not run what is missing."""
+    if isinstance(error, SchemaTooNew):
+        return ""
+    may = await patient.ask(patient.store.may_migrate())
+    is_able = may.may_create if isinstance(error, SchemaMissing) and may.owner is None else may.may_alter
+    return "" if is_able else f", as {may.owner or 'a role that may create schemas'}"
 
 
 async def rights(patient: Patient) -> Finding:
@@ -70,28 +79,64 @@ def _grant(role: str, schema: str, lacking: list[tuple[str, str]]) -> str:
 
 async def indexes(patient: Patient) -> Finding:
     """Those that migrations make (in a schema that is rolled back) are there, as they make them, and valid."""
-    name, store = patient.database.schema, patient.store
-    there = {index.name: index for index in await patient.ask(store.indexes(name))}
-    invalid = [index.name for index in there.values() if not index.is_valid]
+    schema = patient.database.schema
+    there = await patient.ask(patient.store.indexes(schema))
+    broken = [index.name for index in there if not index.is_valid and not index.is_building]
+    invalid = [name for name in broken if not LEFT_BEHIND.search(name)]
     if invalid:
-        mend = f'reindex index concurrently "{name}"."{invalid[0]}"'
+        mend = f'reindex index concurrently "{schema}"."{invalid[0]}"'
         return failure(f"not valid, and of no use: {', '.join(invalid)}", mend)
-    if await migrate.version(patient.database) != migrations(name)[-1].version:
+    found = await _compared(patient, {index.name: index for index in there})
+    if broken and found.verdict != Verdict.Failure:
+        mend = f'drop index concurrently "{schema}"."{broken[0]}"'
+        return warning(f"left behind by a reindex that was cut short: {', '.join(broken)}", mend)
+    return found
+
+
+async def _compared(patient: Patient, there: dict[str, Index]) -> Finding:
+    """With what migrations make."""
+    schema = patient.database.schema
+    if await migrate.version(patient.database) != migrations(schema)[-1].version:
         return ok(f"{len(there)}, all valid; those of another version are not known here")
+    if not (await patient.ask(patient.store.may_migrate())).may_create:
+        server = await patient.ask(patient.store.server())
+        return warning(
+            f"{len(there)}, all valid; {server.role} may not make the schema to compare them with",
+            f'ask as a role that may, or grant create on database "{server.database}" to "{server.role}"',
+        )
     wanted = await _wanted(patient)
     lacking = [index for index in wanted if index.name not in there]
     if lacking:
-        return failure(f"missing: {', '.join(index.name for index in lacking)}", _made_live(lacking[0]))
-    changed = [index for index in wanted if index.definition != there[index.name].definition]
+        return failure(f"missing: {', '.join(index.name for index in lacking)}", _made_live(schema, lacking[0], None))
+    changed = [index for index in wanted if not _are_alike(index, there[index.name])]
     if changed:
-        mend = f'drop index "{name}"."{changed[0].name}"; {_made_live(changed[0])}'
+        mend = _made_live(schema, changed[0], there[changed[0].name])
         return failure(f"not as migrations make them: {', '.join(index.name for index in changed)}", mend)
-    return ok(f"all {len(wanted)} are there, and valid")
+    building = ", ".join(index.name for index in there.values() if not index.is_valid)
+    return ok(f"all {len(wanted)} are there, and " + (f"somebody is building {building}" if building else "valid"))
 
 
-def _made_live(index: Index) -> str:
-    """While workers go on."""
-    return index.definition.replace(" INDEX ", " INDEX CONCURRENTLY ", 1)
+def _are_alike(one: Index, other: Index) -> bool:
+    return (one.definition, one.constraint) == (other.definition, other.constraint)
+
+
+def _made_live(schema: str, index: Index, old: Index | None) -> str:
+    """While workers go on, and so that the new one is in force before the old one goes."""
+    name, new, table = index.name, f"{index.name}_new", f'"{schema}"."{index.table}"'
+    steps = [index.definition.replace(f" INDEX {name} ", f" INDEX CONCURRENTLY {new} ", 1)]
+    if index.is_identity:
+        steps.append(f"alter table {table} replica identity using index {new}")
+    if old and not old.constraint:
+        steps.append(f'drop index concurrently "{schema}"."{name}"')
+    changes = [f"drop constraint {name}"] if old and old.constraint else []
+    if index.constraint:
+        kind, _, _ = index.constraint.partition(" (")
+        changes.append(f"add constraint {name} {kind} using index {new}")
+    if changes:
+        steps.append(f"alter table {table} {', '.join(changes)}")
+    if not index.constraint:
+        steps.append(f'alter index "{schema}"."{new}" rename to {name}')
+    return "; ".join(steps)
 
 
 async def _wanted(patient: Patient) -> list[Index]:

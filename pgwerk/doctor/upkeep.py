@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pgwerk.store.doctor import Suspect
 
 LONG = 300.0  # seconds of a transaction that ordinary work does not take
+OLD = 50_000  # transactions behind, from which on it matters
 IDLE = 60.0  # seconds
 OVERDUE = 10  # times as many dead rows as call vacuum
 MANY = 50_000  # dead rows, below which it does not matter
@@ -48,11 +49,12 @@ async def bloat(patient: Patient) -> Finding:
 
 
 async def horizon(patient: Patient) -> Finding:
-    """Nobody holds an old snapshot: sessions, prepared transactions, slots of replicas that are gone."""
-    found = await patient.ask(patient.store.holders(LONG))
+    """Nobody holds an old snapshot: sessions, prepared transactions, standbys and their slots."""
+    found = await patient.ask(patient.store.holders(LONG, OLD))
     if found:
         return warning(f"{_named(found)}: nothing that died since can be removed", found[0].mend)
-    return await _none(patient, f"nobody has held a snapshot for more than {LONG:.0f} s")
+    words = f"nobody has held a snapshot for more than {LONG:.0f} s, and no standby for more than {OLD} transactions"
+    return await _none(patient, words)
 
 
 async def idle_sessions(patient: Patient) -> Finding:

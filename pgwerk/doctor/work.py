@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pgwerk.doctor.finding import failure, ok, warning
+from pgwerk.explaining import MOST_COUNTED
 from pgwerk.fitting import fit
+from pgwerk.overview import QueueInfo
+from pgwerk.store.overview import OverviewStore
 
 if TYPE_CHECKING:
     from pgwerk.doctor.finding import Finding, Patient
-    from pgwerk.store.doctor import Present, Unattended
+    from pgwerk.fitting import Misfit
+    from pgwerk.store.doctor import Present
 
 LOOK = 0.25  # seconds between two looks at the workers' beats
+LONGEST = 30.0  # seconds of looking, however patient others are with a worker
 
 
 async def workers(patient: Patient) -> Finding:
     """Those that are alive raise their beat, and none has died in the last day."""
     present = await patient.ask(patient.store.roll_call())
     dead = [worker for worker in present if worker.state == "dead"]
-    silent = await _silent(patient, [worker for worker in present if worker.state == "alive"])
+    unproven = await _silent(patient, [worker for worker in present if worker.state == "alive"])
+    silent = [worker for worker in unproven if worker.patience <= LONGEST]
     if silent:
         held = sum(worker.running for worker in silent)
         return failure(
             f"without a beat for {max(worker.patience for worker in silent):.0f} s: {_named(silent)}; "
             f"{held} jobs are in their hands",
             "start a worker: it declares them dead and takes their jobs back within seconds",
+        )
+    if unproven:
+        return warning(
+            f"not proven to be alive within {LONGEST:.0f} s: {_named(unproven)}",
+            f"look again; others wait {max(worker.patience for worker in unproven):.0f} s for their next beat",
         )
     alive = len(present) - len(dead)
     if dead:
@@ -38,7 +50,7 @@ async def workers(patient: Patient) -> Finding:
 
 
 async def _silent(patient: Patient, workers: list[Present]) -> list[Present]:
-    """Those of them that do not raise their beat within their own patience; nothing else proves that one is alive."""
+    """Those of them that do not raise their beat in time; nothing else proves that one is alive."""
     start, waited_for = time.monotonic(), {worker.id: worker for worker in workers}
     silent: list[Present] = []
     while waited_for:
@@ -47,20 +59,25 @@ async def _silent(patient: Patient, workers: list[Present]) -> list[Present]:
         for number, worker in list(waited_for.items()):
             if number not in now or now[number].beat != worker.beat:
                 del waited_for[number]
-            elif time.monotonic() - start > worker.patience:
+            elif time.monotonic() - start > min(worker.patience, LONGEST):
                 silent.append(waited_for.pop(number))
     return silent
 
 
 async def queues(patient: Patient) -> Finding:
     """Each queue with jobs that could run has a worker that takes them, and is not paused."""
-    unattended = await patient.ask(patient.store.unattended())
-    deserted = [each for each in unattended if each.paused_at is None]
+    store = OverviewStore(patient.database.schema)
+    found = [QueueInfo(**row) for row in await patient.ask(store.list_queues(MOST_COUNTED))]
+    overdue = await patient.ask(patient.store.overdue(MOST_COUNTED))
+    standing = [each for each in found if each.queued or each.queue in overdue]
+    deserted = [each for each in standing if not each.paused_at and not each.workers]
     if deserted:
-        names = ",".join(each.queue for each in deserted)
-        return failure(f"no live worker takes jobs from {_counted(deserted)}", f"werk worker APP --queues {names}")
-    if unattended:
-        return warning(f"paused: {_counted(unattended)}", f"werk queues resume {unattended[0].queue}")
+        names = quote(",".join(each.queue for each in deserted))
+        words = f"no live worker takes jobs from {_counted(deserted, overdue)}"
+        return failure(words, f"werk worker APP --queues {names}")
+    paused = [each for each in standing if each.paused_at]
+    if paused:
+        return warning(f"paused: {_counted(paused, overdue)}", f"werk queues resume {quote(paused[0].queue)}")
     return ok("every queue with jobs that could run has a live worker")
 
 
@@ -68,18 +85,34 @@ async def functions(patient: Patient) -> Finding:
     """The functions of jobs that have not started, of their callbacks and of schedules are found from here."""
     fitting = await fit(patient.database, patient.serializer, patient.config.allow)
     missing = [misfit for misfit in fitting.misfits if misfit.is_missing]
-    if missing:
-        words = ", ".join(f"{misfit.function} ({misfit.jobs or 'scheduled'} jobs)" for misfit in missing)
-        return failure(
-            f"not found from here: {words}; {missing[0].reason}",
-            f"deploy the code that has it, or werk cancel --function {missing[0].function}",
-        )
-    return ok(f"those of all {fitting.jobs} jobs that have not started are here; werk check tries their arguments too")
+    if not missing:
+        words = f"those of all {fitting.jobs} jobs that have not started are here"
+        return ok(f"{words}; werk check tries their arguments too")
+    words = f"not found from here: {', '.join(map(_called, missing))}; {missing[0].reason}"
+    if not patient.is_app_known:
+        return warning(words, "name the app with -a: a DSN alone does not say where its code is")
+    return failure(words, f"deploy the code that has it{_or_else(missing[0])}")
+
+
+def _called(misfit: Misfit) -> str:
+    if misfit.schedule is not None:
+        return f"{misfit.function} (scheduled as {misfit.schedule!r})"
+    return f"{misfit.function} ({'called back by ' if misfit.is_callback else ''}{misfit.jobs} jobs)"
+
+
+def _or_else(misfit: Misfit) -> str:
+    """Jobs whose callback is missing run all the same."""
+    if misfit.schedule is not None:
+        return f", or werk schedules delete {quote(misfit.schedule)}"
+    return "" if misfit.is_callback else f", or werk cancel --function {misfit.function}"
 
 
 def _named(workers: list[Present]) -> str:
     return ", ".join(worker.name for worker in workers)
 
 
-def _counted(queues: list[Unattended]) -> str:
-    return ", ".join(f"{each.queue!r} ({each.jobs} jobs)" for each in queues)
+def _counted(queues: list[QueueInfo], overdue: dict[str, int]) -> str:
+    """A plus where not all were counted."""
+    jobs = {each.queue: each.queued + overdue.get(each.queue, 0) for each in queues}
+    cut = {each.queue for each in queues if {"queued", "scheduled"} & {*each.at_least}}
+    return ", ".join(f"{name!r} ({count}{'+' if name in cut else ''} jobs)" for name, count in jobs.items())

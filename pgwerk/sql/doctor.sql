@@ -19,13 +19,13 @@ limit :page::bigint;
 
 -- name: shapes
 -- Which functions these jobs call, and with what: how many arguments by place, which by name; and which are called back
--- when they end. Alike ones together, with the first of the jobs. `payload` is what only the app's serializer can read.
+-- when they end. Alike ones together, with the first of the jobs; with all of them, where only the app's serializer can
+-- read the arguments.
 with asked as materialized (
     select
         j.id, j.function, j.callback_of is not null as is_callback, j.on_success, j.on_failure, j.on_stopped,
         case when p.is_plain then jsonb_array_length(j.payload -> 'args') end as positional,
-        case when p.is_plain then array(select jsonb_object_keys(j.payload -> 'kwargs')) end as names,
-        case when not p.is_plain then j.payload end as payload
+        case when p.is_plain then array(select jsonb_object_keys(j.payload -> 'kwargs')) end as names
     from unnest(:ids::bigint[]) as wanted (id)
     cross join lateral (select * from pgwerk.job where job.id = wanted.id offset 0) j
     cross join lateral (
@@ -36,10 +36,10 @@ with asked as materialized (
     ) p
 )
 select
-    function, is_callback, true as is_own, positional, names, payload,
-    count(*) as jobs, (array_agg(id order by id))[1:3] as ids
+    function, is_callback, true as is_own, positional, names, null::jsonb as payload,
+    count(*) as jobs, case when names is null then array_agg(id) else (array_agg(id order by id))[1:3] end as ids
 from asked
-group by function, is_callback, positional, names, payload
+group by function, is_callback, positional, names
 union all
 select
     call ->> 'function', true, false, null, null, null,
@@ -48,6 +48,9 @@ from asked
 cross join lateral (values (on_success), (on_failure), (on_stopped)) sequel (call)
 where call is not null
 group by call ->> 'function';
+
+-- name: payloads
+select id, payload from pgwerk.job where id = any (:ids::bigint[]);
 
 -- name: server
 select
@@ -125,14 +128,25 @@ where not has_function_privilege(f.oid, 'execute')
 order by 2, 1;
 
 -- name: indexes
--- Of `inside`, as if they stood in the schema.
+-- Of `inside`, as if they stood in the schema; without their storage options, which are the owner's to choose. A build
+-- that this role may not look at could be of any table.
 select
     c.relname::text as name, t.relname::text as "table", i.indisvalid and i.indisready as is_valid,
-    replace(pg_get_indexdef(i.indexrelid), quote_ident(n.nspname) || '.', :quoted_schema::text || '.') as definition
+    exists (
+        select from pg_stat_progress_create_index p
+        where p.datname = current_database() and coalesce(p.relid, t.oid) = t.oid
+    ) as is_building,
+    i.indisreplident as is_identity,
+    regexp_replace(
+        replace(pg_get_indexdef(i.indexrelid), quote_ident(n.nspname) || '.', :quoted_schema::text || '.'),
+        ' WITH [(][^)]*[)]', ''
+    ) as definition,
+    pg_get_constraintdef(k.oid) as "constraint"
 from pg_namespace n
 join pg_class t on t.relnamespace = n.oid
 join pg_index i on i.indrelid = t.oid
 join pg_class c on c.oid = i.indexrelid
+left join pg_constraint k on k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
 where n.nspname = :inside::text
 order by 2, 1;
 
@@ -166,40 +180,55 @@ where n.nspname = :schema::text
 order by 1;
 
 -- name: holders
--- Who keeps vacuum from removing what is dead, for longer than so many seconds: sessions, prepared transactions, and
--- replicas that are gone.
+-- Who keeps vacuum from removing what is dead. Sessions and prepared transactions, for longer than so many seconds; and
+-- standbys for more than so many transactions, as nothing says since when. A VACUUM holds up no other.
 select
     'session ' || pid || ' of ' || coalesce(usename, 'the server') || ' (' || coalesce(nullif(application_name, ''), 'unnamed') || ', '
         || coalesce(state, backend_type) || ')' as who,
-    xact_start as since, format('select pg_terminate_backend(%s)', pid) as mend
-from pg_stat_activity
+    xact_start as since, format('if it may end: select pg_terminate_backend(%s)', pid) as mend
+from pg_stat_activity a
 where pid <> pg_backend_pid() and (backend_xmin is not null or backend_xid is not null)
-    and (datname = current_database() or backend_type = 'walsender') and backend_type <> 'autovacuum worker'
+    and datname = current_database() and backend_type <> 'autovacuum worker'
+    and not exists (select from pg_stat_progress_vacuum v where v.pid = a.pid)
     and xact_start < now() - :seconds::double precision * interval '1 second'
 union all
-select 'prepared transaction ' || quote_literal(gid) || ' of ' || owner, prepared, format('rollback prepared %L', gid)
+select
+    'prepared transaction ' || quote_literal(gid) || ' of ' || owner, prepared,
+    format('if nobody will commit it any more: rollback prepared %L', gid)
 from pg_prepared_xacts
 where database = current_database() and prepared < now() - :seconds::double precision * interval '1 second'
 union all
 select
-    'replication slot ' || quote_ident(slot_name) || ', which nobody reads', null,
-    format('select pg_drop_replication_slot(%L)', slot_name)
-from pg_replication_slots where xmin is not null and not active
+    format('%s for %s transactions', s.who, age(s.xmin)), null,
+    case when s.unread is null then 'end the old query on the standby, or set hot_standby_feedback = off there'
+        else format('if its standby is gone for good: select pg_drop_replication_slot(%L)', s.unread) end
+from (
+    select 'standby ' || quote_ident(application_name) as who, backend_xmin as xmin, null::name as unread
+    from pg_stat_activity where backend_type = 'walsender' and datname is null
+    union all
+    select 'replication slot ' || quote_ident(slot_name), xmin, null from pg_replication_slots where active
+    union all
+    select 'replication slot ' || quote_ident(slot_name) || ', which nobody reads,', xmin, slot_name
+    from pg_replication_slots where not active
+) s
+where age(s.xmin) > :transactions::bigint
 order by since;
 
 -- name: idlers
 -- Sessions that have left a transaction open, and do nothing.
 select
     'session ' || pid || ' of ' || coalesce(usename, 'the server') || ' (' || coalesce(nullif(application_name, ''), 'unnamed') || ')' as who,
-    state_change as since, format('select pg_terminate_backend(%s)', pid) as mend
+    state_change as since, format('if it may end: select pg_terminate_backend(%s)', pid) as mend
 from pg_stat_activity
 where state like 'idle in transaction%' and datname = current_database()
     and state_change < now() - :seconds::double precision * interval '1 second'
 order by state_change;
 
 -- name: hidden_sessions
+-- Walsenders too: they are of no database.
 select count(*) as sessions from pg_stat_activity
-where datname = current_database() and query = '<insufficient privilege>';
+where query = '<insufficient privilege>'
+    and (datname = current_database() or pid in (select pid from pg_stat_get_wal_senders()));
 
 -- name: roll_call
 select
@@ -209,16 +238,8 @@ from pgwerk.worker w
 where w.state in ('alive', 'dead')
 order by w.id;
 
--- name: unattended
--- Queues with jobs that could run now, and are not taken: they are paused, or no worker is there for them.
-select standing.queue, p.paused_at, count(*) as jobs
-from (
-    select queue from pgwerk.ready
-    union all select queue from pgwerk.blocked
-    union all select queue from pgwerk.scheduled where due <= now()
-) standing
-left join pgwerk.pause p on p.queue = standing.queue and p.paused_at is not null
-where p.queue is not null
-    or not exists (select from pgwerk.worker w where w.state = 'alive' and standing.queue = any (w.queues))
-group by standing.queue, p.paused_at
-order by 3 desc, 1;
+-- name: overdue
+-- What no worker's maintenance has moved to the queues; the first so many.
+select queue, count(*) as jobs
+from (select queue from pgwerk.scheduled where due <= now() order by due limit :most::bigint) s
+group by queue;

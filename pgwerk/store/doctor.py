@@ -33,14 +33,19 @@ class Shape(NamedTuple):
     positional: int | None
     names: tuple[str, ...] | None
     payload: bytes | None
-    """In place of both: only the app's serializer can read it."""
+    """In place of both, for only the app's serializer can read it; asked for by itself."""
 
 
 class Shaped(NamedTuple):
     shape: Shape
     jobs: int
     ids: list[int]
-    """The first of them."""
+    """The first of them; all, where their payloads are to be asked for."""
+
+    @property
+    def is_closed(self) -> bool:
+        """It takes the payloads to know; a callback's say nothing."""
+        return not self.shape.is_callback and self.shape.names is None and self.shape.payload is None
 
 
 class Server(NamedTuple):
@@ -72,7 +77,15 @@ class Index(NamedTuple):
     name: str
     table: str
     is_valid: bool
+    is_building: bool
+    """Somebody builds an index of its table."""
+
+    is_identity: bool
+    """Replicas know its table's rows by it."""
+
     definition: str
+    constraint: str | None
+    """That it stands for."""
 
 
 class Table(NamedTuple):
@@ -112,15 +125,6 @@ class Present(NamedTuple):
     running: int
 
 
-class Unattended(NamedTuple):
-    queue: str
-    jobs: int
-    """That could run now."""
-
-    paused_at: datetime | None
-    """None: no worker is there for it."""
-
-
 class DoctorStore(Catalogue):
     def server(self) -> Call[Server]:
         return self._call("server", lambda rows: Server(**rows[0]))
@@ -153,8 +157,8 @@ class DoctorStore(Catalogue):
     def tables(self) -> Call[list[Table]]:
         return self._call("tables", lambda rows: [Table(**row) for row in rows], schema=self.schema)
 
-    def holders(self, seconds: float) -> Call[list[Suspect]]:
-        return self._call("holders", _suspects, seconds=seconds)
+    def holders(self, seconds: float, transactions: int) -> Call[list[Suspect]]:
+        return self._call("holders", _suspects, seconds=seconds, transactions=transactions)
 
     def idlers(self, seconds: float) -> Call[list[Suspect]]:
         return self._call("idlers", _suspects, seconds=seconds)
@@ -165,8 +169,9 @@ class DoctorStore(Catalogue):
     def roll_call(self) -> Call[list[Present]]:
         return self._call("roll_call", lambda rows: [Present(**row) for row in rows])
 
-    def unattended(self) -> Call[list[Unattended]]:
-        return self._call("unattended", lambda rows: [Unattended(**row) for row in rows])
+    def overdue(self, most: int) -> Call[dict[str, int]]:
+        """Jobs by queue."""
+        return self._call("overdue", lambda rows: {row["queue"]: row["jobs"] for row in rows}, most=most)
 
     def queued_page(self, behind: Place) -> Call[tuple[list[int], Place | None]]:
         """Jobs, and where the page ends."""
@@ -177,6 +182,14 @@ class DoctorStore(Catalogue):
 
     def shapes(self, ids: Sequence[int]) -> Call[list[Shaped]]:
         return self._call("shapes", lambda rows: list(map(_shaped, rows)), ids=list(ids))
+
+    def opened(self, closed: Shaped, ids: Sequence[int]) -> Call[list[Shaped]]:
+        """These of its jobs, each with its payload."""
+
+        def read(rows: list[Row]) -> list[Shaped]:
+            return [Shaped(closed.shape._replace(payload=row["payload"]), 1, [row["id"]]) for row in rows]
+
+        return self._call("payloads", read, ids=list(ids))
 
 
 def plan_of(call: Call[Any]) -> Call[dict[str, Any]]:

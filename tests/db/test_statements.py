@@ -28,9 +28,9 @@ from pgwerk.store.doctor import (
     Present,
     Server,
     Shape,
+    Shaped,
     Suspect,
     Table,
-    Unattended,
 )
 from pgwerk.store.ending import EndingStore
 from pgwerk.store.enqueue import EnqueueStore
@@ -79,7 +79,6 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "holders": Suspect._fields,
     "idlers": Suspect._fields,
     "roll_call": Present._fields,
-    "unattended": Unattended._fields,
 }
 READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "enqueue": ("id", "fresh", "status", "enqueued_at", "scheduled_at", "expires_at", "unknown"),
@@ -113,6 +112,8 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "queued_page": ("job_id", *Place._fields),
     "unqueued_page": ("job_id",),
     "shapes": (*Shape._fields, "jobs", "ids"),
+    "payloads": ("id", "payload"),
+    "overdue": ("queue", "jobs"),
     "server_clock": ("seconds",),
     "is_migrated": ("is_migrated",),
     "hidden_sessions": ("sessions",),
@@ -255,7 +256,8 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield schedules.unregistered("owner", ["s"])
     doctor = DoctorStore(schema)
     yield from (doctor.queued_page(Place()), doctor.unqueued_page(0), doctor.shapes([1]))
+    yield doctor.opened(Shaped(Shape("m.f", False, True, None, None, None), 1, [1]), [1])
     yield from (doctor.server(), doctor.clock(), doctor.backend(), doctor.connections(), doctor.roll_call())
     yield from (doctor.is_migrated(), doctor.may_migrate(), doctor.lacking_rights(), doctor.indexes("elsewhere"))
-    yield from (doctor.tables(), doctor.holders(1), doctor.idlers(1), doctor.hidden_sessions(), doctor.unattended())
+    yield from (doctor.tables(), doctor.holders(1, 1), doctor.idlers(1), doctor.hidden_sessions(), doctor.overdue(1))
     yield from (SessionStore(schema).listen(), SessionStore(schema).ping("token"))

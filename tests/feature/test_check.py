@@ -12,10 +12,14 @@ from pgwerk.fitting import fit
 from pgwerk.handlers import Handler, find
 from pgwerk.store import doctor
 from tests import handlers
+from tests.shell import Shell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pgwerk.allow import Allowed
-    from tests.shell import Shell
+    from pgwerk.store.doctor import Shaped
+    from pgwerk.wire import Call
 
 TASKS = """
 from pgwerk import Context, Werk
@@ -64,7 +68,7 @@ def misfits(shell: Shell, *arguments: str) -> list[dict[str, Any]]:
 def test_only_what_does_not_fit_is_listed(project: Shell) -> None:
     (found,) = misfits(project, "shop")
     assert found == {
-        "function": "shop.charge", "jobs": 1, "ids": [4], "is_missing": False,
+        "function": "shop.charge", "jobs": 1, "ids": [4], "is_missing": False, "is_callback": False, "schedule": None,
         "reason": "the arguments do not fit shop.charge(order, *, note=''): too many positional arguments",
     }  # fmt: skip
     project.says("cancel", "4")
@@ -103,9 +107,10 @@ def test_code_that_cannot_be_imported_fits_nothing(project: Shell) -> None:
     assert "there is no module shopp" in project.refuses("check", "shopp")
 
 
-def test_a_check_migrates_nothing(shell: Shell) -> None:
-    assert "has no schema 'pgwerk' of pgwerk yet; run werk migrate" in shell.refuses("check")
-    assert "run werk migrate" in shell.refuses("check")
+def test_a_check_migrates_nothing(own_dsn: str, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, own_dsn)
+    for _ in range(2):
+        assert "has no schema 'pgwerk' of pgwerk yet; run werk migrate" in shell.refuses("check")
 
 
 @pytest.fixture
@@ -158,6 +163,26 @@ async def test_what_only_the_app_can_read_is_read_by_its_serializer(dsn: str, ap
     assert [(each.jobs, each.reason) for each in plain.misfits] == [
         (2, "the app's serializer cannot read its arguments")
     ]
+
+
+async def test_payloads_are_read_a_few_at_once(
+    dsn: str, schema: str, app: Werk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    opened = doctor.DoctorStore.opened
+
+    def noted(store: doctor.DoctorStore, closed: Shaped, ids: list[int]) -> Call[list[Shaped]]:
+        asked.append(ids)
+        return opened(store, closed, ids)
+
+    monkeypatch.setattr("pgwerk.fitting.OPENED", 2)
+    monkeypatch.setattr(doctor.DoctorStore, "opened", noted)
+    async with Werk(dsn, schema=schema, serializer=PickleSerializer()) as pickling:
+        await pickling.enqueue_many([EnqueueParams("tests.handlers.square", [n] * (n % 2 + 1)) for n in range(5)])
+        await app.enqueue("tests.handlers.square", 1)
+        fitting = await fit(app.database, pickling.serializer, None)
+    assert (fitting.jobs, [each.jobs for each in fitting.misfits]) == (6, [2])
+    assert sorted(map(len, asked)) == [1, 2, 2]
 
 
 async def test_a_callback_is_tried_as_it_is_called(app: Werk, query: Any) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import secrets
 import time
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,12 +22,13 @@ from pgwerk.errors import ServerUnreachable
 from pgwerk.sql import migrations
 from tests.faults.test_pooler import Pooler, needs_pgbouncer
 from tests.postgres import running, wait_until
+from tests.shell import Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.shell import Shell
+    from tests.postgres import Postgres
 
 OK, WARNING, FAILURE = Verdict.Ok, Verdict.Warning, Verdict.Failure
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -127,10 +129,15 @@ async def test_clocks_that_differ(patient: Patient, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_role_that_may_have_few_connections(app: Werk, dsn: str, role: str, query: Any) -> None:
+    schema = app.config.schema
+    query(f"grant usage on schema {schema} to {role}")
+    query(f"grant select on all tables in schema {schema} to {role}")
     query(f"alter role {role} connection limit 3")
     found = await reaching.budget(patient_of(app, as_role(dsn, role)))
     assert found.verdict == FAILURE
-    assert "2 are left to this role; 1 worker processes take 3" in found.found
+    assert "2 are left to this role; 1 worker processes that do not run yet take 3" in found.found
+    query("insert into worker (name, kind, queues, concurrency, patience) values ('w', 'w', '{q}', 1, 99)")
+    assert (await reaching.budget(patient_of(app, as_role(dsn, role)))).verdict == WARNING
     query(f"alter role {role} connection limit 8")
     assert (await reaching.budget(patient_of(app, as_role(dsn, role)))).verdict == WARNING
 
@@ -158,11 +165,14 @@ async def test_rights_that_are_lacking_are_named_until_none_is(app: Werk, dsn: s
     assert "usage on the schema" in found["rights"].found
     blind = [name for name, each in found.items() if "could not look: permission denied" in each.found]
     assert {"schema", "queues", "workers", "functions"} <= set(blind)
+    assert {found[name].mend for name in blind} == {"see rights"}
     done = await mended(theirs, structure.rights, query)
     assert (done.verdict, "cannot migrate" in done.found) == (WARNING, True)
     again = await everything(theirs)
     assert again["functions"].verdict == OK
-    assert "could not look: permission denied for database" in again["indexes"].found
+    assert (again["indexes"].verdict, "may not make the schema to compare" in again["indexes"].found) == (WARNING, True)
+    query(again["indexes"].mend.partition(", or ")[2])
+    assert (await structure.indexes(theirs)).verdict == OK
 
 
 async def test_a_role_that_cannot_migrate_is_told_by_whom(app: Werk, dsn: str, role: str, query: Any) -> None:
@@ -171,6 +181,8 @@ async def test_a_role_that_cannot_migrate_is_told_by_whom(app: Werk, dsn: str, r
     query(f"grant select on all tables in schema {schema} to {role}")
     query("delete from migration where version = (select max(version) from migration)")
     assert (await structure.schema(patient_of(app, as_role(dsn, role)))).mend == f"run werk migrate, as {owner}"
+    query("insert into migration (version, name, serves) values (99, 'next', 99)")
+    assert (await structure.schema(patient_of(app, as_role(dsn, role)))).mend == "upgrade pgwerk"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +192,19 @@ async def test_a_role_that_cannot_migrate_is_told_by_whom(app: Werk, dsn: str, r
         ("alter table job drop constraint job_pkey", "missing: job_pkey"),
         ("update pg_index set indisvalid = false where indexrelid = 'job_key'::regclass", "not valid, and of no use"),
         ("drop index waiter_job; create index waiter_job on waiter (id)", "not as migrations make them: waiter_job"),
+        ("drop index ready_scan", "missing: ready_scan"),
+        (
+            "drop index ready_scan; create unique index ready_scan on ready (priority, queue, seq)",
+            "not as migrations make them: ready_scan",
+        ),
+        (
+            "alter table job drop constraint job_pkey; create unique index job_pkey on job (id)",
+            "not as migrations make them: job_pkey",
+        ),
+        (
+            "alter table job drop constraint job_pkey; alter table job add constraint job_pkey primary key (id, queue)",
+            "not as migrations make them: job_pkey",
+        ),
     ],
 )
 async def test_indexes_that_are_not_as_they_should_be(patient: Patient, query: Any, fault: str, words: str) -> None:
@@ -189,6 +214,74 @@ async def test_indexes_that_are_not_as_they_should_be(patient: Patient, query: A
     assert words in (await structure.indexes(patient)).found
     assert (await mended(patient, structure.indexes, query)).verdict == OK
     assert query("select count(*) from pg_namespace where nspname like 'pgwerk_doctor%%'") == [(0,)]
+    identity = "select indexrelid::regclass::text from pg_index where indrelid = 'ready'::regclass and indisreplident"
+    assert query(identity) == [("ready_scan",)]
+    primary = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'job'::regclass and contype = 'p'"
+    assert query(primary) == [("PRIMARY KEY (id)",)]
+
+
+async def test_an_index_is_made_anew_without_a_moment_that_lacks_it(patient: Patient, query: Any) -> None:
+    query("drop index active_group")
+    query("create unique index active_group on active (group_key) where group_key <> ''")
+    for statement in (await structure.indexes(patient)).mend.split("; "):
+        query(statement)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            query(
+                "insert into active (job_id, worker_id, claim_no, attempt, group_key) select n, 1, 1, 1, 'g'"
+                " from generate_series(1, 2) n"
+            )
+    assert (await structure.indexes(patient)).verdict == OK
+
+
+async def test_how_an_index_is_stored_is_its_owners_choice(patient: Patient, query: Any) -> None:
+    query("alter index job_pkey set (fillfactor = 90)")
+    query("alter index job_key set (fillfactor = 90)")
+    assert (await structure.indexes(patient)).verdict == OK
+
+
+async def test_an_index_that_a_reindex_left_behind(patient: Patient, query: Any) -> None:
+    query("create index waiter_job_ccnew1 on waiter (job_id)")
+    query("update pg_index set indisvalid = false where indexrelid = 'waiter_job_ccnew1'::regclass")
+    found = await structure.indexes(patient)
+    assert (found.verdict, "left behind" in found.found) == (WARNING, True)
+    query(found.mend)
+    assert query("select to_regclass('waiter_job_ccnew1')") == [(None,)]
+    assert (await structure.indexes(patient)).verdict == OK
+
+
+async def come(query: Any, fact: str) -> None:
+    for _ in range(2000):
+        if query(fact):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"never: {fact}")
+
+
+@asynccontextmanager
+async def under_way(app: Werk, query: Any, fact: str, *statements: str) -> AsyncIterator[None]:
+    """The last of them is being done by a session of its own, until it is cancelled."""
+    async with app.database.loan() as session:
+        await session.execute(f"set search_path to {app.config.schema}".encode())
+        for statement in statements[:-1]:
+            await session.execute(statement.encode())
+        doing = asyncio.create_task(session.execute(statements[-1].encode()))
+        try:
+            await come(query, f"{fact} and pid = {session.info.backend_pid}")
+            yield
+        finally:
+            query(f"select pg_cancel_backend({session.info.backend_pid})")
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                await doing
+
+
+async def test_an_index_that_somebody_is_building(app: Werk, dsn: str, patient: Patient, query: Any) -> None:
+    busy = "select 1 from pg_stat_progress_create_index where phase like 'waiting for writers%'"
+    with closing(psycopg.connect(dsn)) as writer:
+        writer.execute(sql.SQL("lock {}.waiter in row exclusive mode").format(sql.Identifier(app.config.schema)))
+        async with under_way(app, query, busy, "create index concurrently extra on waiter (until)"):
+            found = await structure.indexes(patient)
+            assert (found.verdict, found.found.endswith("somebody is building extra")) == (OK, True)
+        assert "not valid, and of no use: extra" in (await structure.indexes(patient)).found
 
 
 async def test_a_hot_statement_that_reads_a_table_as_a_whole(app: Werk, patient: Patient, query: Any) -> None:
@@ -244,7 +337,18 @@ async def test_an_old_snapshot(patient: Patient, dsn: str, monkeypatch: pytest.M
         for found in (held, idle):
             assert found.verdict == WARNING
             assert "(a nightly report" in found.found
-            assert "pg_terminate_backend" in found.mend
+            assert found.mend.startswith("if it may end: select pg_terminate_backend(")
+
+
+async def test_a_vacuum_holds_up_no_other(
+    app: Werk, patient: Patient, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "LONG", 0.0)
+    await app.enqueue_many([EnqueueParams("m.f", [n]) for n in range(9000)])
+    slow = ("set vacuum_cost_delay = 100", "set vacuum_cost_limit = 1", "set application_name = slow", "vacuum job")
+    busy = "select 1 from pg_stat_activity join pg_stat_progress_vacuum using (pid) where backend_xmin is not null"
+    async with under_way(app, query, busy, *slow):
+        assert "(slow, " not in (await upkeep.horizon(patient)).found
 
 
 async def test_sessions_that_a_role_may_not_see(app: Werk, dsn: str, role: str, query: Any) -> None:
@@ -256,33 +360,92 @@ async def test_sessions_that_a_role_may_not_see(app: Werk, dsn: str, role: str, 
         assert "hidden from it" not in (await upkeep.horizon(patient_of(app, as_role(dsn, role)))).found
 
 
-async def test_what_else_holds_up_vacuum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prepared transaction, a replica that is gone, and a server that does not vacuum at all."""
+def statement_in(mend: str) -> bytes:
+    """Behind the condition under which it may be said."""
+    condition, _, statement = mend.partition(": ")
+    assert condition.startswith("if ")
+    return statement.encode()
+
+
+async def test_a_prepared_transaction_and_a_server_that_does_not_vacuum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "LONG", 0.0)
     with running(tmp_path / "server", "max_prepared_transactions=5", "autovacuum=off") as server:
         async with Werk(server.dsn) as app:
+            patient = patient_of(app)
             with psycopg.connect(server.dsn, autocommit=True) as connection:
                 connection.execute("begin; create table t (); prepare transaction 'it''s left'")
-                connection.execute("select pg_create_physical_replication_slot('gone', true)")
-                standby = server.clone(tmp_path / "standby")
-                standby._settings += (
-                    "hot_standby_feedback=on",
-                    "primary_slot_name=gone",
-                    "wal_receiver_status_interval=1",
-                )
-                standby.start()
-                slot = "select from pg_replication_slots where xmin is not null and active = %s"
-                wait_until(lambda: connection.execute(slot, (True,)).fetchall(), "the standby holds the horizon")
-                standby.stop("immediate")
-                wait_until(lambda: connection.execute(slot, (False,)).fetchall(), "it is gone")
-                patient = patient_of(app)
                 found = await upkeep.horizon(patient)
                 assert "prepared transaction 'it''s left' of werk since" in found.found
-                assert "replication slot gone, which nobody reads" in found.found
-                connection.execute(found.mend.encode())
-                connection.execute((await upkeep.horizon(patient)).mend.encode())
+                connection.execute(statement_in(found.mend))
+            assert (await upkeep.horizon(patient)).verdict == OK
+            assert "off for the whole server" in (await upkeep.autovacuum(patient)).found
+
+
+async def test_a_standby_with_an_old_query_or_one_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "OLD", 3)
+    with running(tmp_path / "server") as server:
+        async with Werk(server.dsn) as app:
+            patient = patient_of(app)
+            with psycopg.connect(server.dsn, autocommit=True) as connection:
+                connection.execute("select pg_create_physical_replication_slot('kept', true)")
+                with standby_of(server, tmp_path / "one") as standby:
+                    walsender = (
+                        "select from pg_stat_activity where backend_type = 'walsender' and age(backend_xmin) > 3"
+                    )
+                    alone = await held_up(patient, connection, standby, walsender)
+                    await assert_that_walsenders_are_hidden(patient, connection)
+                with standby_of(server, tmp_path / "two", "primary_slot_name=kept") as standby:
+                    slot = "select from pg_replication_slots where active and age(xmin) > 3"
+                    with_a_slot = await held_up(patient, connection, standby, slot)
+                assert "standby walreceiver for" in alone.found
+                assert "replication slot kept for" in with_a_slot.found
+                for found in (alone, with_a_slot):
+                    assert found.mend == "end the old query on the standby, or set hot_standby_feedback = off there"
+                waits_for(connection, "select from pg_replication_slots where not active")
+                gone = await upkeep.horizon(patient)
+                monkeypatch.setattr(upkeep, "OLD", 1000)  # it may as well be starting again
                 assert (await upkeep.horizon(patient)).verdict == OK
-                assert "off for the whole server" in (await upkeep.autovacuum(patient)).found
+                monkeypatch.setattr(upkeep, "OLD", 3)
+                assert "replication slot kept, which nobody reads, for" in gone.found
+                connection.execute(statement_in(gone.mend))
+                assert (await upkeep.horizon(patient)).verdict == OK
+
+
+@contextmanager
+def standby_of(server: Postgres, folder: Path, *settings: str) -> Iterator[Postgres]:
+    standby = server.clone(folder)
+    standby._settings += ("hot_standby_feedback=on", "wal_receiver_status_interval=1", *settings)
+    standby.start()
+    try:
+        yield standby
+    finally:
+        standby.stop("immediate")
+
+
+async def held_up(patient: Patient, connection: psycopg.Connection[Any], standby: Postgres, as_seen_in: str) -> Finding:
+    """What is found while a snapshot on the standby is some transactions old."""
+    with closing(psycopg.connect(standby.dsn)) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("select 1")
+        for _ in range(5):
+            connection.execute("select txid_current()")
+        waits_for(connection, as_seen_in)
+        return await upkeep.horizon(patient)
+
+
+def waits_for(connection: psycopg.Connection[Any], fact: str) -> None:
+    wait_until(lambda: connection.execute(fact.encode()).fetchall(), fact)
+
+
+async def assert_that_walsenders_are_hidden(patient: Patient, connection: psycopg.Connection[Any]) -> None:
+    """From a role that may not look at the sessions of others."""
+    connection.execute("create role plain login")
+    dsn = make_conninfo(patient.database.dsn, user="plain")
+    hidden = await replace(patient, database=Database(dsn, "pgwerk")).ask(patient.store.hidden_sessions())
+    others = "usename <> 'plain' and (datname = 'postgres' or backend_type = 'walsender')"
+    assert (hidden,) == connection.execute(f"select count(*) from pg_stat_activity where {others}".encode()).fetchone()
 
 
 async def test_workers_that_are_dead_or_silent(patient: Patient, query: Any) -> None:
@@ -294,6 +457,16 @@ async def test_workers_that_are_dead_or_silent(patient: Patient, query: Any) -> 
     query(f"{names} ('silent', 'w', '{{default}}', 1, 0.3, 'alive', null)")
     silent = await work.workers(patient)
     assert (silent.verdict, "silent; 0 jobs are in their hands" in silent.found) == (FAILURE, True)
+
+
+async def test_a_worker_with_whom_others_are_patient(
+    patient: Patient, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LONGEST", 0.3)
+    query("insert into worker (name, kind, queues, concurrency, patience) values ('slow', 'w', '{q}', 1, 86400)")
+    found = await work.workers(patient)
+    assert (found.verdict, found.found) == (WARNING, "not proven to be alive within 0 s: slow")
+    assert found.mend == "look again; others wait 86400 s for their next beat"
 
 
 async def test_a_queue_that_nobody_looks_after(app: Werk, patient: Patient, query: Any) -> None:
@@ -312,6 +485,14 @@ async def test_a_queue_that_nobody_looks_after(app: Werk, patient: Patient, quer
     assert paused.mend == "werk queues resume due"
 
 
+async def test_a_queue_is_not_counted_to_its_end(app: Werk, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "MOST_COUNTED", 3)
+    await app.enqueue_many([EnqueueParams("m.f", queue="every day") for _ in range(5)])
+    found = await work.queues(patient)
+    assert found.found == "no live worker takes jobs from 'every day' (3+ jobs)"
+    assert found.mend == "werk worker APP --queues 'every day'"
+
+
 async def test_a_function_that_is_gone(app: Werk, patient: Patient) -> None:
     await app.enqueue("tests.handlers.square")  # without its argument: that is what werk check is for
     assert (await work.functions(patient)).verdict == OK
@@ -320,9 +501,23 @@ async def test_a_function_that_is_gone(app: Werk, patient: Patient) -> None:
     assert found.verdict == FAILURE
     assert "tests.handlers.gone (1 jobs)" in found.found
     assert found.mend.endswith("werk cancel --function tests.handlers.gone")
+    unnamed = await work.functions(replace(patient, is_app_known=False))
+    assert (unnamed.verdict, unnamed.mend.startswith("name the app with -a")) == (WARNING, True)
 
 
-def test_the_command_says_it_to_programs_and_by_its_exit_code(shell: Shell) -> None:
+async def test_a_function_that_is_gone_and_called_otherwise(app: Werk, patient: Patient) -> None:
+    await app.create_schedule("m.nightly", name="every night", interval=3600)
+    scheduled = await work.functions(patient)
+    assert "not found from here: m.nightly (scheduled as 'every night'); " in scheduled.found
+    assert scheduled.mend == "deploy the code that has it, or werk schedules delete 'every night'"
+    await app.enqueue("tests.handlers.noop", _on_failure="m.told")
+    called_back = await work.functions(patient)
+    assert "not found from here: m.told (called back by 1 jobs), m.nightly (" in called_back.found
+    assert called_back.mend == "deploy the code that has it"
+
+
+def test_the_command_says_it_to_programs_and_by_its_exit_code(own_dsn: str, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, own_dsn)
     ran = shell.run("doctor", "--json")
     (*_, last) = json.loads(ran.stdout)
     assert (ran.returncode, last["check"], last["verdict"], last["mend"]) == (
@@ -339,5 +534,8 @@ def test_the_command_says_it_to_programs_and_by_its_exit_code(shell: Shell) -> N
     assert (ran.returncode, ran.stderr) == (1, "")
     assert "\nfailure  queues         no live worker takes jobs from 'q' (1 jobs)\n" in ran.stdout
     assert f"\n{'':24}werk worker APP --queues q\n" in ran.stdout
+    assert "\nwarning  functions      not found from here: m.f (1 jobs)" in ran.stdout
+    (shell.folder / "shop.py").write_text("from pgwerk import Werk\n\napp = Werk()\n")
+    assert "\nfailure  functions " in shell.run("doctor", "-a", "shop:app").stdout
     assert "no connection to Postgres at 127.0.0.1" in shell.refuses("doctor", "--dsn", NOWHERE)
     assert "no connection to Postgres at 127.0.0.1" in shell.refuses("doctor", "--json", "--dsn", NOWHERE)
