@@ -43,9 +43,9 @@ def ask(question: str, *, as_json: bool) -> None:
     """Raises `click.Abort` unless the answer is yes. Ctrl-C is heard: the event loop, which has taken it for itself,
     waits for the answer too.
     """
-    click.echo(f"{question} [y/N]: ", nl=False, err=as_json)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        click.echo(f"{question} [y/N]: ", nl=False, err=as_json)
         answer = sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, before)

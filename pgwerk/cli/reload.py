@@ -84,8 +84,10 @@ class _Reloader:
         return status if status >= 0 else 128 - status  # as shells have it
 
     async def _start(self) -> asyncio.subprocess.Process:
+        """Without compiled modules of its own: Python would take one for that of an edit in the same second."""
+        environment = os.environ | {LIFELINE: str(self._lifeline), "PYTHONDONTWRITEBYTECODE": "1"}
         return await asyncio.create_subprocess_exec(
-            sys.executable, *sys.orig_argv[1:], env=os.environ | {LIFELINE: str(self._lifeline)},
+            sys.executable, *sys.orig_argv[1:], env=environment,
             stdin=asyncio.subprocess.DEVNULL, pass_fds=[self._lifeline], process_group=0,
         )  # fmt: skip
 
