@@ -203,7 +203,7 @@ class Control:
     async def _delete(self, ids: list[int]) -> int:
         """What has ended cannot be cancelled any more."""
         await self._cancel(ids)
-        return await self._forget(ids)
+        return await self._forget(ids, anew=True)
 
     async def _abort(self, ids: list[int]) -> int:
         return sum([await self.abort_job(number) for number in ids])
@@ -213,11 +213,11 @@ class Control:
             requeued: list[Any] = await session.run(self._control.requeue(ids))
         return len(requeued)
 
-    async def _forget(self, ids: list[int]) -> int:
-        """What somebody still needs is forgotten when nobody does any more."""
+    async def _forget(self, ids: list[int], *, anew: bool = False) -> int:
+        """What somebody still needs is forgotten when nobody does any more; `anew` counts it the first time alone."""
         async with self._session() as session:
             forget = MaintenanceStore(self.database.schema).forget(ids)
-            going, gone = await session.transact(self._control.let_go(ids), forget)
+            going, gone = await session.transact(self._control.let_go(ids, anew=anew), forget)
         return len({*going, *gone})
 
     async def _purge(self, status: str, seconds: float) -> int:

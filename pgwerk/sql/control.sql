@@ -288,9 +288,10 @@ where a.job_id = :job_id::bigint and j.id = a.job_id
 returning a.job_id;
 
 -- name: let_go
--- As if their time were over: they are forgotten as soon as nobody needs them any more.
+-- As if their time were over: they are forgotten as soon as nobody needs them any more. `anew`: but for those whose
+-- time was over before.
 update pgwerk.finished set expires_at = now()
-where job_id = any (:ids::bigint[]) and (expires_at is null or expires_at > now())
+where job_id = any (:ids::bigint[]) and (not :anew::boolean or expires_at is null or expires_at > now())
 returning job_id;
 
 -- name: ended_before

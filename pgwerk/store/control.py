@@ -47,8 +47,8 @@ class ControlStore(Catalogue):
     def touch(self, job_id: int) -> Call[bool]:
         return self._call("touch_job", bool, job_id=job_id)
 
-    def let_go(self, ids: Sequence[int]) -> Call[list[int]]:
-        return self._call("let_go", lambda rows: [row["job_id"] for row in rows], ids=list(ids))
+    def let_go(self, ids: Sequence[int], *, anew: bool) -> Call[list[int]]:
+        return self._call("let_go", lambda rows: [row["job_id"] for row in rows], ids=list(ids), anew=anew)
 
     def ended_before(self, status: str, seconds: float, batch: int) -> Call[list[int]]:
         values = {"status": status, "seconds": seconds, "batch": batch}

@@ -230,7 +230,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from exchange.count_ended([])
     yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
     yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
-    yield from (control.touch(1), control.let_go([1]), control.ended_before("failed", 1, 1))
+    yield from (control.touch(1), control.let_go([1], anew=True), control.ended_before("failed", 1, 1))
     yield control.update(1, specify_update(at=None, delay=None, priority=None, meta=None))
     yield from (overview.list_workers(None), overview.queue_stats(callbacks=True))
     yield from (overview.server_info(), overview.vacuum(), control.truncate())
