@@ -38,6 +38,9 @@ async def test_a_server_without_connections_left_loses_nothing(
     dsn = _of_a_role(postgres.dsn, schema)
     async with Werk(dsn, schema=schema) as app, Load(app, log, postgres.dsn) as load:
         with workers(2, dsn, schema, tmp_path / "log", *QUICK) as crew:
+            await until(
+                lambda: _text(crew).count(" runs up to ") == len(crew), "each worker has begun: none may lack a server"
+            )
             for _ in range(ROUNDS):
                 recoveries.append(await load.recovery())
                 async with _stranger(dsn) as connections:
