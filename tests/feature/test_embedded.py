@@ -226,7 +226,8 @@ def test_forked_child_is_a_user_too(folder: Path) -> None:
 
 
 def test_interrupt_reaches_only_the_user(folder: Path) -> None:
-    script = "import signal; signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))" + USER
+    # it may come while the other line is still being written: a second print would be one inside the first
+    script = "import os, signal; signal.signal(signal.SIGINT, lambda *_: os.write(1, b'interrupted\\n'))" + USER
     with user(folder, script) as owner:
         assert line(owner) == "started"
         pid = postmaster(folder)
