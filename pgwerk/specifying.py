@@ -85,9 +85,10 @@ def _columns_in_turn(params: Iterable[EnqueueParams], allowed: Allowed) -> Itera
     """Neighbours that chose the very same objects share what these mean."""
     last: tuple[Any, ...] | None = None
     for each in params:
-        asked = (_function(each, allowed), *_chosen(each))
+        function = _function(each, allowed)
+        asked = (function, *_chosen(each))
         if last is None or not all(map(is_, asked, last)):
-            last, columns = asked, _columns(each, None, allowed)
+            last, columns = asked, _columns(each, function, None, allowed)
         yield columns
 
 
@@ -97,12 +98,11 @@ def is_plain(params: object) -> bool:
 
 
 def _specify(params: EnqueueParams, serializer: Serializer, depends_on: Edges | None, allowed: Allowed) -> Spec:
-    payload, columns = _arguments(params), _columns(params, depends_on, allowed)
+    payload, columns = _arguments(params), _columns(params, _function(params, allowed), depends_on, allowed)
     return Spec(columns, _payload(payload, serializer), payload, params.meta)
 
 
-def _columns(params: EnqueueParams, depends_on: Edges | None, allowed: Allowed) -> Mapping[str, Any]:
-    function = _function(params, allowed)
+def _columns(params: EnqueueParams, function: str, depends_on: Edges | None, allowed: Allowed) -> Mapping[str, Any]:
     if all(map(is_, _chosen(params), _UNCHOSEN)):
         return _plain(function)
     return {"function": function, **_chosen_columns(params, depends_on, allowed)}

@@ -398,6 +398,13 @@ create view jobs as
           ORDER BY attempt DESC
          LIMIT 1) t ON true;
 
+create view pace as
+ SELECT queue,
+    sum(ran)::double precision / EXTRACT(epoch FROM now() - date_trunc('minute'::text, now()) + '00:01:00'::interval)::double precision AS rate
+   FROM tally
+  WHERE (grain = ANY ('{0,1}'::smallint[])) AND since >= (date_trunc('minute'::text, now()) - '00:01:00'::interval) AND status <> 'retry'::text
+  GROUP BY queue;
+
 create view tally_to_add_up as
  SELECT t.id,
     date_trunc(u.word, t.since) AS period

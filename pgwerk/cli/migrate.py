@@ -10,7 +10,12 @@ from pgwerk.cli.output import as_json, say
 from pgwerk.cli.target import target, which_app
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pgwerk.app import Werk
+    from pgwerk.db import Database
+
+    Act = Callable[..., Awaitable[None]]
 
 
 @click.command()
@@ -22,22 +27,35 @@ def migrate(
     app: str | None, *, named: str | None, dsn: str | None, schema: str | None, plan: bool, as_json: bool
 ) -> None:
     """Bring the schema up to date."""
-    asyncio.run(_migrate(target(app or named, dsn, schema), plan=plan, as_json=as_json))
+    asyncio.run(_reached(target(app or named, dsn, schema), _show if plan else _run, as_json=as_json))
 
 
-async def _migrate(app: Werk, *, plan: bool, as_json: bool) -> None:
+async def _reached(app: Werk, act: Act, *, as_json: bool) -> None:
     try:
-        database = await app.reach()
-        lacking = await (migrations.plan(database) if plan else migrations.migrate(database))
-        if not (plan and lacking):
-            await migrations.check(database)
-        version = await migrations.version(database) if not lacking or not plan else None
-        done = f"nothing to do, the schema {database.schema!r} is at version {version}"
-        if plan:
-            words = "\n".join(f"-- {migration.name}\n{migration.text}" for migration in lacking)
-            say(words or done, as_json=as_json, plan=[{"name": each.name, "sql": each.text} for each in lacking])
-        else:
-            words = "\n".join(f"ran {migration.name}" for migration in lacking)
-            say(words or done, as_json=as_json, ran=[migration.name for migration in lacking], version=version)
+        await act(await app.reach(), as_json=as_json)
     finally:
         await app.disconnect()
+
+
+async def _show(database: Database, *, as_json: bool) -> None:
+    lacking = await migrations.plan(database)
+    words = "\n".join(f"-- {migration.name}\n{migration.text}" for migration in lacking)
+    done = words or _done(database, await _version(database))
+    say(done, as_json=as_json, plan=[{"name": each.name, "sql": each.text} for each in lacking])
+
+
+async def _run(database: Database, *, as_json: bool) -> None:
+    ran = [migration.name for migration in await migrations.migrate(database)]
+    version = await _version(database)
+    words = "\n".join(f"ran {name}" for name in ran)
+    say(words or _done(database, version), as_json=as_json, ran=ran, version=version)
+
+
+async def _version(database: Database) -> int:
+    """Refused where it and this code do not go together."""
+    await migrations.check(database)
+    return await migrations.version(database)
+
+
+def _done(database: Database, version: int) -> str:
+    return f"nothing to do, the schema {database.schema!r} is at version {version}"

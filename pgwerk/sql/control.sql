@@ -34,7 +34,8 @@ look as materialized (
         when :key::text is not null then 'key'
         when :schedule::text is not null then 'schedule'
         when :status::text is null then 'job'
-        when :status::text = 'queued' and :is_filtered::boolean and exists (select from pgwerk.ready offset 10000) then 'job'
+        when :status::text = 'queued' and :is_filtered::boolean and exists (select from pgwerk.ready offset 10000)
+            then 'job'
         when :status::text = 'aborting' then 'active'
         else :status::text
     end as place

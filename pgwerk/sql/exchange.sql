@@ -2,8 +2,8 @@
 
 -- name: claim
 -- Lanes come in the order of their claim; of each, the entries from `low` up to below `high`, `room` of them in all.
--- Nothing of a queue that is paused. Whoever holds an entry's lock is about to take it. A worker that was declared dead gets nothing. A claim that a
--- settle follows need not flush by itself: it is on disk before that one's answer.
+-- Whoever holds an entry's lock is about to take it. Of a queue that is paused nobody gets anything, nor does a worker
+-- that was declared dead. A claim that a settle follows need not flush by itself: it is on disk before that one's answer.
 --
 -- As soon as one of them is in a group, this takes none, and where one stands among the active already, it fails: they
 -- are left for claim_grouped, which costs a third more.
@@ -170,9 +170,8 @@ cross join lateral (
 
 -- name: outlook
 -- When the next scheduled job is due (seconds since 1970, and from now; what was due before `due_from` is known to
--- be gone), which queues are paused (and how often that has
--- changed), and which transactions may still bring entries behind a cursor: those from
--- `oldest` up to `newest`.
+-- be gone), how often one of the queues was paused or resumed, and which transactions may still bring entries behind a
+-- cursor: those from `oldest` up to `newest`.
 select
     (
         select coalesce(sum(changes), 0)::bigint from pgwerk.pause

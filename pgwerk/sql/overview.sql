@@ -55,17 +55,13 @@ part as (
     select q, 'workers', count(*), false
     from pgwerk.worker w cross join unnest(w.queues) q where w.state = 'alive' group by q
     union all
-    select queue, 'ended', sum(ran), false
-    from pgwerk.tally
-    where grain = any ('{0,1}') and since >= date_trunc('minute', now()) - interval '1 minute' and status <> 'retry'
-    group by queue
+    select queue, 'at work', 1, false from pgwerk.pace
     union all
     select queue, 'paused', 1, false from pgwerk.pause where paused_at is not null
 )
 select
     q.queue, q.queued, q.scheduled, q.waiting, q.active, q.workers, head.oldest_at as oldest_queued_at,
-    q.ended / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute')::double precision as rate,
-    p.paused_at, q.at_least
+    coalesce(pace.rate, 0) as rate, p.paused_at, q.at_least
 from (
     select
         queue,
@@ -74,11 +70,11 @@ from (
         coalesce(sum(jobs) filter (where kind = 'waiting'), 0)::bigint as waiting,
         coalesce(sum(jobs) filter (where kind = 'active'), 0)::bigint as active,
         coalesce(sum(jobs) filter (where kind = 'workers'), 0)::bigint as workers,
-        coalesce(sum(jobs) filter (where kind = 'ended'), 0)::double precision as ended,
         coalesce(array_agg(distinct kind) filter (where is_cut), '{}') as at_least
     from part group by queue
 ) q
 left join head using (queue)
+left join pgwerk.pace using (queue)
 left join pgwerk.pause p using (queue)
 order by queue;
 
@@ -176,7 +172,7 @@ select
     rival.started_at as rival_started_at, holder.name as rival_worker,
     (select count(*) from pgwerk.worker w where w.state = 'alive' and j.queue = any (w.queues)) as workers,
     ahead.jobs as ahead,
-    pace.rate::double precision as rate,
+    pace.rate,
     paused.paused_at
 from pgwerk.jobs j
 left join pgwerk.worker own on own.id = j.worker_id
@@ -214,11 +210,6 @@ left join lateral (
         limit :most::bigint
     ) r
 ) ahead on place.seq is not null
-left join lateral (
-    select sum(t.ran) / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute') as rate
-    from pgwerk.tally t
-    where t.grain = any ('{0,1}') and t.since >= date_trunc('minute', now()) - interval '1 minute'
-        and t.queue = j.queue and t.status <> 'retry'
-) pace on place.seq is not null
+left join lateral (select rate from pgwerk.pace where queue = j.queue offset 0) pace on place.seq is not null
 left join pgwerk.pause paused on paused.queue = j.queue
 where j.id = :job_id::bigint;

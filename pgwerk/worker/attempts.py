@@ -7,17 +7,17 @@ import contextlib
 import random
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
 from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
-from pgwerk.execution import Attempt, Outcome, Ran, Reported, Verdict, decide, described, expired
+from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
 from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
+from pgwerk.worker.running import End, Running, end_of, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -29,36 +29,6 @@ if TYPE_CHECKING:
 
 _GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
 _TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
-
-
-@dataclass(slots=True)
-class Running:
-    row: Claimed
-    subject: Row | None
-    """Of a callback: the job whose end it is told of."""
-
-    claim_no: int
-    claimed_at: float
-    task: asyncio.Task[None] | None = None
-    sign_at: float | None = None
-    """When its next sign of life is due; None: it promised none."""
-
-    verdict: Verdict | None = None
-    """How it is to end, where that was decided from outside: interrupted, aborted, or lost to somebody else."""
-
-    started_at: float | None = None
-
-    def ran(self, end: End) -> Ran:
-        if self.started_at is None or end.verdict is Verdict.EXPIRED:
-            return Ran(self.row.queue, str(self.row.function), None)
-        return Ran(self.row.queue, str(self.row.function), time.monotonic() - self.started_at)
-
-
-class End(NamedTuple):
-    verdict: Verdict
-    result: bytes | None = None
-    error: str | None = None
-    exception: BaseException | None = None
 
 
 class Attempts:
@@ -165,7 +135,7 @@ class Attempts:
         """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
         for running in list(self._running.values()):
             if running.verdict is not None:
-                self._end(running, _told_to_end(running.verdict))
+                self._end(running, told_to_end(running.verdict))
 
     def abort(self, ids: Collection[int]) -> None:
         """Somebody wants these to end for good."""
@@ -217,7 +187,7 @@ class Attempts:
     def _end_unbegun(self, running: Running, _: asyncio.Task[None]) -> None:
         """A task that is cancelled before its first step takes none."""
         if running.verdict is not None and self._running.get(running.row.job_id) is running:
-            self._end(running, _told_to_end(running.verdict))
+            self._end(running, told_to_end(running.verdict))
 
     async def _run(self, running: Running) -> None:
         if running.row.is_expired:
@@ -244,11 +214,11 @@ class Attempts:
         try:
             context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
         except NotSerializable as error:  # a row that nobody can read is of no use to hooks either
-            return _end_of(running, str(error), error)
+            return end_of(running, str(error), error)
         try:
             await self._hooks.starts(context)
         except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began
-            return _end_of(running, described(error), error)
+            return end_of(running, described(error), error)
         end = await self._perform(running)
         context.exception = end.exception
         with contextlib.suppress(asyncio.CancelledError):  # the attempt has ended, however long its hooks take
@@ -264,11 +234,11 @@ class Attempts:
             touch, on_stuck = partial(self._touch, running), partial(self._note_stuck, running.row)
             return End(Verdict.RETURNED, await self._executor.run(self._work(running), touch, on_stuck))
         except Reported as report:
-            return _end_of(running, report.text, report.error)
+            return end_of(running, report.text, report.error)
         except _TELLS_ALL as error:
-            return _end_of(running, str(error), error)
+            return end_of(running, str(error), error)
         except BaseException as error:  # noqa: BLE001 - an attempt's error, whatever it is
-            return _end_of(running, described(error), error)
+            return end_of(running, described(error), error)
 
     def _work(self, running: Running) -> Work:
         return Work(running.row, self._worker_id, running.subject)
@@ -305,15 +275,3 @@ class Attempts:
         self._stuck -= 1
         self._launch()
         self._on_end()
-
-
-def _end_of(running: Running, text: str, error: BaseException) -> End:
-    """Of an attempt that raised: by itself, or because its end was decided from outside."""
-    verdict = running.verdict
-    if verdict is None or (verdict is Verdict.INTERRUPTED and not isinstance(error, asyncio.CancelledError)):
-        return End(Verdict.RAISED, error=text, exception=error)
-    return _told_to_end(verdict)._replace(exception=error)
-
-
-def _told_to_end(verdict: Verdict) -> End:
-    return End(verdict, error="aborted while it ran" if verdict is Verdict.ABORTED else None)
