@@ -401,7 +401,7 @@ create view jobs as
 create view pace as
  SELECT queue,
     sum(ran)::double precision / EXTRACT(epoch FROM now() - date_trunc('minute'::text, now()) + '00:01:00'::interval)::double precision AS rate
-   FROM tally
+   FROM tally t
   WHERE (grain = ANY ('{0,1}'::smallint[])) AND since >= (date_trunc('minute'::text, now()) - '00:01:00'::interval) AND status <> 'retry'::text
   GROUP BY queue;
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -26,53 +26,45 @@ ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min
 yes = click.option("-y", "--yes", is_flag=True, help="do not ask")
 
 
-@click.command()
-@ids
-@filter_options()
-@yes
-@as_json
-@on_app
+class _Act(NamedTuple):
+    name: str
+    one: One
+    many: Many
+    states: Iterable[JobStatus]
+    """Of the jobs that it is for."""
+
+
+def _command(act: Callable[..., Awaitable[None]]) -> click.Command:
+    """By ids, or by filters after a question."""
+    return click.command()(ids(filter_options()(yes(as_json(on_app(act))))))
+
+
+@_command
 async def retry(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Run failed and aborted jobs again, with as many attempts as at first."""
-    states = (JobStatus.Failed, JobStatus.Aborted)
-    await _steer(app, "retry", app.requeue_job, app.bulk_requeue_jobs, states, ids, given, yes=yes, as_json=as_json)
+    act = _Act("retry", app.requeue_job, app.bulk_requeue_jobs, (JobStatus.Failed, JobStatus.Aborted))
+    await _steer(app, act, ids, given, yes=yes, as_json=as_json)
 
 
-@click.command()
-@ids
-@filter_options()
-@yes
-@as_json
-@on_app
+@_command
 async def cancel(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Abort jobs that have not started, or wait for their next attempt."""
-    await _steer(app, "cancel", app.cancel_job, app.bulk_cancel_jobs, PENDING, ids, given, yes=yes, as_json=as_json)
+    act = _Act("cancel", app.cancel_job, app.bulk_cancel_jobs, PENDING)
+    await _steer(app, act, ids, given, yes=yes, as_json=as_json)
 
 
-@click.command()
-@ids
-@filter_options()
-@yes
-@as_json
-@on_app
+@_command
 async def abort(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Stop jobs that run: a coroutine is cancelled, a process killed."""
-    await _steer(
-        app, "abort", app.abort_job, app.bulk_abort_jobs, (JobStatus.Active,), ids, given, yes=yes, as_json=as_json
-    )
+    act = _Act("abort", app.abort_job, app.bulk_abort_jobs, (JobStatus.Active,))
+    await _steer(app, act, ids, given, yes=yes, as_json=as_json)
 
 
-@click.command()
-@ids
-@filter_options()
-@yes
-@as_json
-@on_app
+@_command
 async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, **given: Any) -> None:
     """Delete jobs that do not run, and everything about them."""
-    await _steer(
-        app, "delete", app.delete_job, app.bulk_delete_jobs, (*PENDING, *FINAL), ids, given, yes=yes, as_json=as_json
-    )
+    act = _Act("delete", app.delete_job, app.bulk_delete_jobs, (*PENDING, *FINAL))
+    await _steer(app, act, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command()
@@ -91,33 +83,40 @@ async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes:
 
 
 async def _steer(
-    app: Werk, what: str, one: One, many: Many, states: Iterable[JobStatus], ids: tuple[int, ...],
-    given: dict[str, Any], *, yes: bool, as_json: bool,
-) -> None:  # fmt: skip
+    app: Werk, act: _Act, ids: tuple[int, ...], given: dict[str, Any], *, yes: bool, as_json: bool
+) -> None:
     filters = filters_of(given)
     if bool(ids) == bool(filters):
-        raise InvalidOption(f"say which jobs to {what}: their ids, or options that find them")
+        raise InvalidOption(f"say which jobs to {act.name}: their ids, or options that find them")
     if ids:
-        done = [number for number in ids if await one(number)]
-        say(f"{what}: {len(done)} of {len(ids)} jobs" + _left(ids, done), as_json=as_json, jobs=len(done), ids=done)
-        return
-    found = await _counted(app, states, filters)
+        await _steer_named(act, ids, as_json=as_json)
+    else:
+        await _steer_found(app, act, filters, yes=yes, as_json=as_json)
+
+
+async def _steer_named(act: _Act, ids: tuple[int, ...], *, as_json: bool) -> None:
+    done = [number for number in ids if await act.one(number)]
+    say(f"{act.name}: {len(done)} of {len(ids)} jobs" + _left(ids, done), as_json=as_json, jobs=len(done), ids=done)
+
+
+async def _steer_found(app: Werk, act: _Act, filters: Filters, *, yes: bool, as_json: bool) -> None:
+    found = await _counted(app, act.states, filters)
     if found and not yes:
         number = f"{found}" if found < MOST_FOUND else f"{MOST_FOUND} or more"
-        ask(f"{what} {number} jobs?", as_json=as_json)
-    count = await _with_a_bar(what, many, filters, found) if found else 0
-    say(f"{what}: {count} jobs", as_json=as_json, jobs=count)
+        ask(f"{act.name} {number} jobs?", as_json=as_json)
+    count = await _with_a_bar(act, filters, found) if found else 0
+    say(f"{act.name}: {count} jobs", as_json=as_json, jobs=count)
 
 
-async def _with_a_bar(what: str, many: Many, filters: Filters, found: int) -> int:
-    with click.progressbar(length=found, label=what, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+async def _with_a_bar(act: _Act, filters: Filters, found: int) -> int:
+    with click.progressbar(length=found, label=act.name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def advance(count: int) -> None:
             """Beyond what was counted the end moves along."""
             bar.length = max(found, bar.pos + count)
             bar.update(count)
 
-        return await many(**filters, on_batch=advance)
+        return await act.many(**filters, on_batch=advance)
 
 
 def _left(ids: Iterable[int], done: Iterable[int]) -> str:

@@ -107,7 +107,9 @@ def _unqualified(text: str) -> str:
     of_one = re.search(r"\n   FROM \S+ (\w+)\n  WHERE", text)
     if of_one is None:
         return text
-    return text[: of_one.start()].replace(f" {of_one[1]}.", " ") + text[of_one.start() :]
+    # where a query stands inside, every server says which table's column it means
+    plain = of_one.start() if "( SELECT" in text else len(text)
+    return re.sub(rf"\b{of_one[1]}\.", "", text[:plain]) + text[plain:]
 
 
 def _plain(text: str, schema: str) -> str:

@@ -124,14 +124,13 @@ class Board(Screen[None]):
         if (job := self._chosen(*OF_JOBS)) is not None:
             await self._do(self._open(int(job)))
 
-    async def _open(self, job: int) -> str:
+    async def _open(self, job: int) -> None:
         explanation = await self._werk.explain_job(job)
         await self.app.push_screen(Detail(explanation, await self._werk.get_executions(job)))
-        return ""
 
     async def action_retry(self) -> None:
         if (job := self._chosen("failed")) is not None:
-            await self._do(self._say(self._werk.requeue_job(job), f"job {job} runs again"))
+            await self._do(self._told(self._werk.requeue_job(job), f"job {job} runs again"))
 
     async def action_cancel(self) -> None:
         """Asked twice: between two looks another job may have come under the cursor."""
@@ -142,18 +141,18 @@ class Board(Screen[None]):
             self.notify(f"press c again to end job {job}", severity="warning")
             return
         self._doomed = None
-        await self._do(self._say(self._werk.abort_job(job), f"job {job} was asked to end"))
+        await self._do(self._told(self._werk.abort_job(job), f"job {job} was asked to end"))
 
     async def action_pause(self) -> None:
         if (queue := self._chosen("queues")) is not None and self._view is not None:
             is_paused = any(each.queue == queue and each.paused_at for each in self._view.queues)
             call = self._werk.resume_queue if is_paused else self._werk.pause_queue
-            await self._do(self._say(call(queue), f"{queue} goes on" if is_paused else f"{queue} rests"))
+            await self._do(self._told(call(queue), f"{queue} goes on" if is_paused else f"{queue} rests"))
 
-    async def _say(self, call: Awaitable[bool], done: str) -> str:
+    async def _told(self, call: Awaitable[bool], done: str) -> str:
         return done if await call else "it was too late for that"
 
-    async def _do(self, act: Awaitable[str]) -> None:
+    async def _do(self, act: Awaitable[str | None]) -> None:
         try:
             said = await act
         except (WerkError, psycopg.Error) as error:

@@ -33,12 +33,12 @@ create index tally_since on pgwerk.tally (grain, since);
 -- How many jobs of a queue workers end in a second: over the last full minute and the one that has begun.
 create view pgwerk.pace as
 select
-    queue,
-    sum(ran)::double precision
+    t.queue,
+    sum(t.ran)::double precision
         / extract(epoch from now() - date_trunc('minute', now()) + interval '1 minute')::double precision as rate
-from pgwerk.tally
-where grain = any ('{0,1}') and since >= date_trunc('minute', now()) - interval '1 minute' and status <> 'retry'
-group by queue;
+from pgwerk.tally t
+where t.grain = any ('{0,1}') and t.since >= date_trunc('minute', now()) - interval '1 minute' and t.status <> 'retry'
+group by t.queue;
 
 -- What is old enough to be added up, and to what.
 create view pgwerk.tally_to_add_up as
