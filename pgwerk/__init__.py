@@ -1,5 +1,7 @@
 """A job queue on the Postgres you already have."""
 
+from typing import TYPE_CHECKING, Any
+
 from pgwerk.app import Werk
 from pgwerk.config import DequeueStrategy, WerkConfig
 from pgwerk.context import Context
@@ -36,7 +38,19 @@ from pgwerk.schedule import Missed, Overlap, Schedule, ScheduleParams
 from pgwerk.scheduler import Scheduler, Unregistered
 from pgwerk.serializers import JSONSerializer, PickleSerializer, Serializer
 from pgwerk.typed import TypedJSONSerializer
-from pgwerk.worker.worker import AsyncWorker, ForkWorker, ProcessWorker, ThreadWorker
+
+if TYPE_CHECKING:
+    from pgwerk.worker.worker import AsyncWorker, ForkWorker, ProcessWorker, ThreadWorker
+else:
+
+    def __getattr__(name: str) -> Any:
+        """A program that enqueues or asks need not import the workers: they are a third of all there is."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pgwerk.worker import worker  # noqa: PLC0415
+
+        return getattr(worker, name)
+
 
 __all__ = [
     "AsyncWorker",

@@ -94,19 +94,17 @@ class WerkConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow", checked(self.allow))
-        hints = get_type_hints(type(self))
         for setting in fields(self):
             value = getattr(self, setting.name)
             if not (value is None and setting.default is None):
-                _check(setting, hints[setting.name], value)
+                _check(setting, HINTS[setting.name], value)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **explicit: Any) -> Self:
         """What is given explicitly, else the environment, else the default."""
-        hints = get_type_hints(cls)
         found = {
             setting.name: _read(
-                environ_name(setting.name), environment[environ_name(setting.name)], hints[setting.name]
+                environ_name(setting.name), environment[environ_name(setting.name)], HINTS[setting.name]
             )
             for setting in fields(cls)
             if environ_name(setting.name) in environment
@@ -117,6 +115,8 @@ class WerkConfig:
         """With what is given; None means that nothing is said of it."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
+
+HINTS = get_type_hints(WerkConfig)
 
 _ENDLESS = ("result_ttl", "failure_ttl")  # inf: for ever
 

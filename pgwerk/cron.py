@@ -98,7 +98,10 @@ class Cron:
     def after(self, moment: datetime) -> datetime | None:
         local = moment.astimezone(self.tz)
         walk = self._by_time(local) if self._is_for_every_hour else self._by_the_wall(local)
-        return next((tick for tick in walk if tick > moment), None)
+        try:
+            return next((tick for tick in walk if tick > moment), None)
+        except OverflowError:  # the calendar ends
+            return None
 
     def last(self, first: datetime, until: datetime) -> datetime:
         return deque(ticks(self, self._near(first, until), until), maxlen=1)[0]

@@ -11,8 +11,7 @@ from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief
-from pgwerk.events import one_line
+from pgwerk.errors import InvalidOption, InvalidType, ServerUnreachable, brief, one_line
 from pgwerk.values import READING, as_text
 from pgwerk.wire import Call, Disconnected, Row, Session, lost
 

@@ -19,6 +19,10 @@ def last_line(text: str | None) -> str:
     return (text or "").strip().rpartition("\n")[2]
 
 
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or repr(error)
+
+
 def brief(value: object) -> str:
     """A value in a message, whatever it is: its own `__repr__` may fail, nest too deep, or have too many digits."""
     try:

@@ -176,10 +176,6 @@ class DutyFailed(Event):
     error: str
 
 
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or repr(error)
-
-
 def subscribe(subscriber: Callable[[Event], None]) -> Callable[[], None]:
     """Returns the way to unsubscribe."""
     _subscribers.append(subscriber)

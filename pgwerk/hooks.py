@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
-from pgwerk.errors import InvalidType, brief
+from pgwerk.errors import InvalidType, brief, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ async def call_all(hooks: Iterable[Hook], about: str, *args: object) -> None:
         try:
             await answer_of(hook, *args)
         except Exception as error:  # noqa: BLE001 - a hook is not the work itself
-            events.emit(events.HookFailed(getattr(hook, "__qualname__", repr(hook)), about, events.one_line(error)))
+            events.emit(events.HookFailed(getattr(hook, "__qualname__", repr(hook)), about, one_line(error)))
 
 
 async def answer_of(hook: Hook, *args: object) -> Any:

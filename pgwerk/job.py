@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from pgwerk.errors import NotSerializable, brief
-from pgwerk.events import one_line
+from pgwerk.errors import NotSerializable, brief, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import psycopg
 
 from pgwerk import checks, events
-from pgwerk.errors import InvalidOption, ScheduleExists, ServerUnreachable, brief
+from pgwerk.errors import InvalidOption, ScheduleExists, ServerUnreachable, brief, one_line
 from pgwerk.schedule import Schedule, params_of, specify_schedule
 from pgwerk.signals import stop_signals
 from pgwerk.store.enqueue import EnqueueStore
@@ -148,7 +148,7 @@ class Scheduler:
             schedule = Schedule.from_row(row, self.app.serializer)
             due, following = schedule.due(row["now"], is_running=row["is_running"]), schedule.tick_after(row["now"])
         except Exception as error:  # noqa: BLE001 - whatever stands in the row
-            events.emit(events.ScheduleUnfit(row["name"], events.one_line(error)))
+            events.emit(events.ScheduleUnfit(row["name"], one_line(error)))
             await session.run(self._store.pause(row["name"]))
             return
         try:
@@ -156,7 +156,7 @@ class Scheduler:
         except Exception as error:
             if isinstance(error, ServerUnreachable) or (isinstance(error, psycopg.Error) and not is_refusal(error)):
                 raise
-            events.emit(events.ScheduleRefused(schedule.name, events.one_line(error)))
+            events.emit(events.ScheduleRefused(schedule.name, one_line(error)))
             await self._move(session, schedule, following)
 
     async def _move(
@@ -172,7 +172,7 @@ class Scheduler:
         self.close()
         if self._away_since is None:
             self._away_since = time.monotonic()
-            events.emit(events.SchedulerAway(self.name, events.one_line(error)))
+            events.emit(events.SchedulerAway(self.name, one_line(error)))
 
     def _regain(self) -> None:
         if self._away_since is not None:

@@ -50,8 +50,12 @@ class Postgres:
 
     def kill(self) -> None:
         """As a crash. Its backends notice when they look up, and until then it cannot be started again."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait_until_gone()
+
+    def wait_until_gone(self) -> None:
+        """A killed process holds its server's locks until somebody has collected it."""
         pid = self.pid
-        os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not _exists(pid), "the server is gone")
 
     def restart_after_crash(self) -> None:

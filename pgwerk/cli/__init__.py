@@ -9,8 +9,7 @@ import click
 import psycopg
 
 from pgwerk.cli.exits import Exit
-from pgwerk.errors import WerkError
-from pgwerk.events import one_line
+from pgwerk.errors import WerkError, one_line
 
 FILES = {
     "worker": ("worker",),

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from pgwerk.errors import InvalidOption, MissingExtra, NotSerializable
-from pgwerk.events import one_line
+from pgwerk.errors import InvalidOption, MissingExtra, NotSerializable, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

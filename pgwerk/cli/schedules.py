@@ -11,7 +11,7 @@ from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.output import arguments_of, as_json, say, show
 from pgwerk.cli.target import on_app, on_new_app
 from pgwerk.cron import Cron, ticks
-from pgwerk.errors import ScheduleNotFound
+from pgwerk.errors import InvalidOption, ScheduleNotFound
 from pgwerk.schedule import Missed, Overlap
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgwerk.app import Werk
     from pgwerk.schedule import Schedule
 
+YEARS = range(1900, 9999)  # that a preview may start in: zones and calendars have ends
 LAST = datetime.max.replace(tzinfo=UTC)
 
 name = click.argument("name")
@@ -132,6 +133,8 @@ async def delete(app: Werk, name: str, *, as_json: bool) -> None:
 def preview(expression: str, tz: str, start: datetime | None, count: int, *, as_json: bool) -> None:
     """When a cron expression is due, with the changes of the clocks."""
     cron = Cron(expression, tz)
+    if start and start.year not in YEARS:
+        raise InvalidOption(f"--from must lie in the years {YEARS[0]} to {YEARS[-1]}, got {start.date()}")
     first = cron.after((start.replace(tzinfo=cron.tz) if start else datetime.now(UTC)) - timedelta(microseconds=1))
     show(list(_previewed(cron, first, count)), as_json=as_json, none="never")
 

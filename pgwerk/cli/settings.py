@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import Field, fields
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pgwerk.allow import Allowed
 from pgwerk.app import Werk
-from pgwerk.config import WerkConfig, as_list, environ_name
+from pgwerk.config import HINTS, WerkConfig, as_list, environ_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_HINTS = get_type_hints(WerkConfig)
 _NUMBER = (click.IntRange(min=1), "NUMBER")
 _SECONDS = (click.FloatRange(min=0), "SECONDS")
 _KINDS: dict[Any, tuple[click.ParamType[Any] | Callable[[str], Any], str | None]] = {
@@ -47,7 +46,7 @@ def configure(app: Werk, settings: dict[str, Any]) -> None:
 
 
 def _option(setting: Field[Any]) -> Callable[[F], F]:
-    flag, hint = setting.name.replace("_", "-"), _HINTS[setting.name]
+    flag, hint = setting.name.replace("_", "-"), HINTS[setting.name]
     declaration = f"--{flag}/--no-{flag}" if hint is bool else f"--{flag}"
     about = f"{setting.metadata['text']}  [default: {shown(setting.default)}; {environ_name(setting.name)}]"
     choices = setting.metadata["choices"]

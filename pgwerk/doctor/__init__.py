@@ -11,8 +11,7 @@ from pgwerk.doctor.reaching import budget, clock, connection, notifications, poo
 from pgwerk.doctor.structure import indexes, plans, rights, schema
 from pgwerk.doctor.upkeep import autovacuum, bloat, horizon, idle_sessions
 from pgwerk.doctor.work import functions, queues, workers
-from pgwerk.errors import WerkError
-from pgwerk.events import one_line
+from pgwerk.errors import WerkError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

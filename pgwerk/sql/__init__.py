@@ -27,6 +27,8 @@ PINNED = ("exchange", "ending", "maintenance", "control", "overview")
 BARE = ("enqueue_one", "enqueue_now")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+# Comments are for the reader of the file; the server would parse them with every unprepared statement.
+_REMARK = re.compile(r"^[ \t]*--(?! name: ).*\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _SCHEMA = re.compile(r"\bpgwerk\b")
 _LONGEST_IDENTIFIER = 63
@@ -113,18 +115,12 @@ def _read(name: str) -> str:
 
 
 def _parse(catalogue: str, schema: str) -> Iterator[Statement]:
-    _, *pieces = _NAME.split(_read(f"{catalogue}.sql"))
+    _, *pieces = _NAME.split(_REMARK.sub("", _read(f"{catalogue}.sql")))
     for name, body in zip(pieces[::2], pieces[1::2], strict=True):
-        statement = _statement(name, _without_remarks(body).strip().removesuffix(";"), is_pinned=catalogue in PINNED)
-        yield replace(statement, text=in_schema(statement.text, schema))  # last: a name may look like a parameter
+        yield _statement(name, body.strip().removesuffix(";"), schema, is_pinned=catalogue in PINNED)
 
 
-def _without_remarks(body: str) -> str:
-    """Comments are for the reader of the file; the server would parse them with every unprepared statement."""
-    return "\n".join(line for line in body.splitlines() if not line.lstrip().startswith("--"))
-
-
-def _statement(name: str, body: str, *, is_pinned: bool) -> Statement:
+def _statement(name: str, body: str, schema: str, *, is_pinned: bool) -> Statement:
     order: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -132,5 +128,5 @@ def _statement(name: str, body: str, *, is_pinned: bool) -> Statement:
             order.append(match[1])
         return f"${order.index(match[1]) + 1}"
 
-    text = _PARAMETER.sub(number, body)
+    text = in_schema(_PARAMETER.sub(number, body), schema)  # last: a schema's name may look like a parameter
     return Statement(name, text, tuple(order), is_pinned)

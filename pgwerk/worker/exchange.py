@@ -15,6 +15,7 @@ import psycopg
 
 from pgwerk import events
 from pgwerk.ending import aborts, failures, merged
+from pgwerk.errors import one_line
 from pgwerk.store.control import ControlStore
 from pgwerk.store.ending import Ended, EndingStore
 from pgwerk.store.exchange import Claimed, ExchangeStore, Orphan, Outlook
@@ -135,7 +136,7 @@ class Exchange:
         if "settle" in answers:
             await self._read_settlement(turn, answers["settle"], outcomes)
         if isinstance(error := answers.get("tally"), psycopg.Error) and error.sqlstate:
-            events.emit(events.DutyFailed("the tally of the last second", events.one_line(error)))
+            events.emit(events.DutyFailed("the tally of the last second", one_line(error)))
         turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
         await self._read_subjects(turn)
         return turn
@@ -260,7 +261,7 @@ class Exchange:
             return
         turn.failed = True
         if error.sqlstate:  # else it was only skipped, as what came before it failed
-            events.emit(events.DutyFailed(what, events.one_line(error)))
+            events.emit(events.DutyFailed(what, one_line(error)))
 
     async def _settle_apart(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         """One bad result never stops the others: what the server refuses is halved until the culprit stands alone."""

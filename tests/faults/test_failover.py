@@ -66,6 +66,7 @@ class Pair:
 
     def rebuild(self) -> None:
         """The machine that was lost comes back as the standby."""
+        self.standby.wait_until_gone()
         shutil.rmtree(self.standby.folder)
         self.standby = self.primary.clone(self.standby.folder, self.standby.port)
         self._follow()

@@ -63,6 +63,20 @@ def test_a_preview_shows_the_changes_of_the_clocks(shell: Shell) -> None:
     assert "tz must be the name of a time zone" in shell.refuses("schedules", "preview", "@daily", "--tz", "Mars")
 
 
+@pytest.mark.parametrize("start", ["0001-01-01", "1899-12-31", "9999-12-30"])
+def test_a_preview_starts_within_the_calendar(shell: Shell, start: str) -> None:
+    said = shell.refuses("schedules", "preview", "@daily", "--from", start)
+    assert said == f"error: --from must lie in the years 1900 to 9998, got {start}\n"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "Pacific/Honolulu"])
+@pytest.mark.parametrize(("expression", "least", "most"), [("@daily", 366, 369), ("*/7 * 31 12 *", 200, 440)])
+def test_a_preview_ends_with_the_calendar(shell: Shell, zone: str, expression: str, least: int, most: int) -> None:
+    ran = shell.says("schedules", "preview", expression, "--tz", zone, "--from", "9998-12-29", "-n", "1000")
+    assert least <= ran.count("\n") <= most
+    assert "9999-12-3" in ran.splitlines()[-1]
+
+
 @pytest.mark.parametrize("columns", [80, 160])
 def test_a_terminal_gets_a_table_of_its_width(columns: int) -> None:
     screen, terminal = pty.openpty()

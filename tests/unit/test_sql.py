@@ -27,7 +27,7 @@ ODD = [
 
 
 def _made(body: str) -> Statement:
-    return _statement("name", body, is_pinned=False)
+    return _statement("name", body, "pgwerk", is_pinned=False)
 
 
 @pytest.mark.parametrize(

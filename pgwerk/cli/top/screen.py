@@ -18,8 +18,7 @@ from pgwerk.cli.output import words
 from pgwerk.cli.queues import QUEUE_COLUMNS
 from pgwerk.cli.top.detail import Detail
 from pgwerk.cli.top.view import View, failed_rows, look, queue_rows, running_rows, worker_rows
-from pgwerk.errors import WerkError
-from pgwerk.events import one_line
+from pgwerk.errors import WerkError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk import events
-from pgwerk.errors import ServerUnreachable
+from pgwerk.errors import ServerUnreachable, one_line
 from pgwerk.store.workers import Pulse, WorkerStore
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Beat:
             except (ServerUnreachable, TimeoutError):
                 await self._sleep(RECONNECT)  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - a thread that ends would be the worker's death
-                events.emit(events.DutyFailed("the beat", events.one_line(error)))
+                events.emit(events.DutyFailed("the beat", one_line(error)))
                 await self._sleep(RECONNECT)
 
     async def _over_one_connection(self) -> None:

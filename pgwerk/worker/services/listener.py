@@ -9,7 +9,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.errors import ServerUnreachable
+from pgwerk.errors import ServerUnreachable, one_line
 from pgwerk.store.session import SessionStore
 from pgwerk.wire import Disconnected
 
@@ -49,7 +49,7 @@ class Listener:
             except ServerUnreachable:
                 pause = RETRY  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - polling goes on, and so must this
-                events.emit(events.DutyFailed("listening", events.one_line(error)))
+                events.emit(events.DutyFailed("listening", one_line(error)))
                 pause = RETRY
             else:
                 pause = RETRY_DEAF

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.errors import ServerUnreachable
+from pgwerk.errors import ServerUnreachable, one_line
 
 if TYPE_CHECKING:
     from pgwerk.maintenance import Maintenance
@@ -41,5 +41,5 @@ class Rounds:
         except ServerUnreachable:
             pass  # the worker's own conversation tells of the outage
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and tried again
-            events.emit(events.DutyFailed("maintenance", events.one_line(error)))
+            events.emit(events.DutyFailed("maintenance", one_line(error)))
         return False

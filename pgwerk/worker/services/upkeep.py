@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pgwerk import events
-from pgwerk.errors import ServerUnreachable
+from pgwerk.errors import ServerUnreachable, one_line
 from pgwerk.store.workers import Sign, WorkerStore
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Upkeep:
             except ServerUnreachable:
                 pass  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - the next look may do better
-                events.emit(events.DutyFailed("the upkeep of running jobs", events.one_line(error)))
+                events.emit(events.DutyFailed("the upkeep of running jobs", one_line(error)))
 
     def _pause(self) -> float:
         due = self._attempts.sign_in
