@@ -160,11 +160,13 @@ class Control:
         """Deletes all jobs that these filters find and that do not run; how many."""
         return await self._in_batches(self._delete, (*PENDING, *FINAL), filters, on_batch)
 
-    async def purge_jobs(self, statuses: Iterable[JobStatus | str], older_than_days: float = 0) -> int:
+    async def purge_jobs(
+        self, statuses: Iterable[JobStatus | str], older_than_days: float = 0, *, on_batch: OnBatch | None = None
+    ) -> int:
         """Deletes jobs that ended so, and at least so many days ago; how many."""
         wanted = [_final(status) for status in checks.several("statuses", statuses)]
         seconds = checks.days("older_than_days", older_than_days)
-        return sum([await self._purge(status, seconds) for status in wanted])
+        return sum([await self._purge(status, seconds, on_batch) for status in wanted])
 
     async def sweep(self) -> None:
         """A round of maintenance now, as every worker does it: lost jobs are taken back, expired ones ended, old ones
@@ -220,12 +222,15 @@ class Control:
             going, gone = await session.transact(self._control.let_go(ids, anew=anew), forget)
         return len({*going, *gone})
 
-    async def _purge(self, status: str, seconds: float) -> int:
+    async def _purge(self, status: str, seconds: float, on_batch: OnBatch | None) -> int:
         purged = 0
         while True:
             async with self._session() as session:
                 ids = await session.run(self._control.ended_before(status, seconds, BATCH))
-            purged += await self._forget(ids) if ids else 0
+            count = await self._forget(ids) if ids else 0
+            purged += count
+            if on_batch is not None:
+                on_batch(count)
             if len(ids) < BATCH:
                 return purged
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from pgwerk import checks
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import as_json, ask, say
 from pgwerk.cli.target import on_app
@@ -75,10 +78,13 @@ async def delete(app: Werk, ids: tuple[int, ...], *, yes: bool, as_json: bool, *
 @on_app
 async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes: bool, as_json: bool) -> None:
     """Delete jobs that ended so, and at least so many days ago."""
-    if not yes:
-        wanted = f"what is {' or '.join(statuses)} and ended at least {older_than:g} days ago"
-        ask(f"delete {wanted}?", as_json=as_json)
-    count = await app.purge_jobs(statuses, older_than)
+    since = datetime.now(UTC) - timedelta(seconds=checks.days("--older-than", older_than))
+    found = await _counted(app, map(JobStatus, statuses), {"completed_until": since})
+    if found and not yes:
+        which = f"{' or '.join(statuses)} and ended at least {older_than:g} days ago"
+        ask(f"delete {_number(found)} jobs that are {which}?", as_json=as_json)
+    purge = partial(app.purge_jobs, statuses, older_than)  # by the server's clock, whatever was counted by ours
+    count = await _with_a_bar("purge", found, purge) if found or yes else 0
     say(f"deleted {count} jobs", as_json=as_json, jobs=count)
 
 
@@ -102,21 +108,24 @@ async def _steer_named(act: _Act, ids: tuple[int, ...], *, as_json: bool) -> Non
 async def _steer_found(app: Werk, act: _Act, filters: Filters, *, yes: bool, as_json: bool) -> None:
     found = await _counted(app, act.states, filters)
     if found and not yes:
-        number = f"{found}" if found < MOST_FOUND else f"{MOST_FOUND} or more"
-        ask(f"{act.name} {number} jobs?", as_json=as_json)
-    count = await _with_a_bar(act, filters, found) if found else 0
+        ask(f"{act.name} {_number(found)} jobs?", as_json=as_json)
+    count = await _with_a_bar(act.name, found, partial(act.many, **filters)) if found else 0
     say(f"{act.name}: {count} jobs", as_json=as_json, jobs=count)
 
 
-async def _with_a_bar(act: _Act, filters: Filters, found: int) -> int:
-    with click.progressbar(length=found, label=act.name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+async def _with_a_bar(name: str, found: int, many: Many) -> int:
+    with click.progressbar(length=found, label=name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def advance(count: int) -> None:
             """Beyond what was counted the end moves along."""
             bar.length = max(found, bar.pos + count)
             bar.update(count)
 
-        return await act.many(**filters, on_batch=advance)
+        return await many(on_batch=advance)
+
+
+def _number(found: int) -> str:
+    return f"{found}" if found < MOST_FOUND else f"{MOST_FOUND} or more"
 
 
 def _left(ids: Iterable[int], done: Iterable[int]) -> str:

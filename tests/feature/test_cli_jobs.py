@@ -98,6 +98,10 @@ def test_jobs_are_steered_by_filters_and_a_question(shell: Shell) -> None:
     assert shell.says("retry", "--status", "failed", "--search", "purpose", "-y") == "retry: 2 jobs\n"
     assert shell.says("retry", "--status", "failed", "-y") == "retry: 0 jobs\n"
     assert shell.says("delete", "--queue", "default", "-y") == "delete: 2 jobs\n"
+    asked = shell.run("purge", "aborted", "failed", "--older-than", "0")
+    which = "delete 1 jobs that are aborted or failed and ended at least 0 days ago? [y/N]: "
+    assert (asked.returncode, asked.stdout) == (1, which)
+    assert shell.says("purge", "aborted", "--older-than", "1") == "deleted 0 jobs\n"
     assert shell.says("purge", "aborted", "--older-than", "0", "-y") == "deleted 1 jobs\n"
     assert listed(shell) == []
 

@@ -279,7 +279,9 @@ async def test_purge_jobs_by_status_and_age(app: Werk, query: Any) -> None:
     await in_every_state(app)
     assert await app.purge_jobs(["complete", "failed"], older_than_days=1) == 0
     query("update finished set finished_at = now() - interval '2 days'")
-    assert await app.purge_jobs(["complete", JobStatus.Failed], older_than_days=1) == 2
+    batches: list[int] = []
+    assert await app.purge_jobs(["complete", JobStatus.Failed], older_than_days=1, on_batch=batches.append) == 2
+    assert batches == [1, 1]
     assert {job.status for job in await app.list_jobs()} == {"queued", "scheduled", "waiting", "aborted"}
 
 
