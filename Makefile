@@ -58,6 +58,9 @@ bench-growth: $(VENV)/dev  ## what a job costs beside backlogs of every kind and
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_growth.py
 
+bench-commands: $(VENV)/dev  ## how soon `werk info`, `werk jobs` and their like answer beside a million finished jobs
+	$(BIN)/python benchmarks/bench_commands.py
+
 bench-bloat: $(VENV)/dev  ## what ten million jobs leave behind in the tables, into benchmarks/BLOAT.md (10 minutes)
 	$(BIN)/python benchmarks/bench_bloat.py
 
@@ -74,4 +77,4 @@ $(VENV)/dev: $(VENV)/user
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help demo test test-faults test-matrix soak check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-bloat
+.PHONY: help demo test test-faults test-matrix soak check docs bench bench-features bench-horizon bench-idle bench-peers bench-growth bench-commands bench-bloat
