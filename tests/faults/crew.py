@@ -11,7 +11,11 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
+import psycopg
+import pytest
+
 from pgwerk.worker.services.beat import BEATS_OF_PATIENCE
+from pgwerk.worker.worker import WORKERS
 from tests.faults.history.facts import KILLED
 from tests.postgres import rows, wait_until
 from tests.workplace import ROOT, Worker
@@ -32,7 +36,7 @@ HASTY = 5.0  # seconds of patience: less, and a busy machine may look like a dea
 
 
 class Crew:
-    """`spared` of the workers meet no fault: somebody has to see who is dead."""
+    """Workers of each kind in turn; `spared` of them meet no fault: somebody has to see who is dead."""
 
     def __init__(
         self, dsn: str, schema: str, log: Log, folder: Path, chance: random.Random,
@@ -42,7 +46,7 @@ class Crew:
         self._folder, self._chance, self._beat, self._jobs = folder, chance, beat, jobs
         self._spared, self._names = spared, count(1)
         self._frozen: dict[int, float] = {}  # place of a worker, and when it wakes up
-        self.workers = [self._worker() for _ in range(workers)]
+        self.workers = [self._worker(place) for place in range(workers)]
         self.producer = self._producer()
 
     def __enter__(self) -> Self:
@@ -59,7 +63,7 @@ class Crew:
         place = self._victim()
         self.log.fault(KILLED, self.workers[place].process.pid)
         self.workers[place].kill()
-        self.workers[place] = self._worker()
+        self.workers[place] = self._worker(place)
 
     def freeze_a_worker(self, longest: float) -> None:
         """It wakes up by itself: after `thaw` has found that its time has come."""
@@ -88,7 +92,7 @@ class Crew:
         """One that was told to stop."""
         status = self.workers[place].process.wait(60)
         assert status == 0 or (status == -signal.SIGTERM and not self._has_begun(place)), status
-        self.workers[place] = self._worker()
+        self.workers[place] = self._worker(place)
 
     def kill_the_producer(self) -> None:
         self.log.fault("a producer killed")
@@ -104,12 +108,20 @@ class Crew:
             rows(self.dsn, "select pg_terminate_backend(%s)", pid)
 
     def kill_a_backend(self) -> None:
-        """The server takes that for a crash, and starts all of itself anew."""
+        """The server takes that for a crash, and starts all of itself anew, as soon as it has noticed."""
         self.wait_for_all()
         self.log.fault("a backend killed")
-        for pid in self._backends(1):
-            with contextlib.suppress(ProcessLookupError):  # it has gone by itself
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.closing(psycopg.connect(self.dsn)) as witness:
+            wait_until(self._strikes_a_backend, "a backend is killed")
+            with pytest.raises(psycopg.OperationalError):
+                witness.execute("select pg_sleep(60)")
+
+    def _strikes_a_backend(self) -> bool:
+        (pid,) = self._backends(1)
+        with contextlib.suppress(ProcessLookupError):  # it has gone by itself
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return False
 
     def wait_for_all(self) -> None:
         """A worker that cannot reach the server when it starts may give up; later it may not."""
@@ -142,9 +154,10 @@ class Crew:
         if self._frozen.pop(place, None) is not None:
             self.workers[place].process.send_signal(signal.SIGCONT)
 
-    def _worker(self) -> Worker:
+    def _worker(self, place: int) -> Worker:
+        kind = [*WORKERS][place % len(WORKERS)]
         options = ("--heartbeat-interval", str(self._beat), "--sweep-interval", "0.5", "--concurrency", "5")
-        worker = Worker(self.dsn, self.schema, self._folder / "workers.log", *options)
+        worker = Worker(self.dsn, self.schema, self._folder / "workers.log", "--worker-type", kind, *options)
         if BEATS_OF_PATIENCE * self._beat < HASTY:
             self.log.fault("a hasty worker", worker.process.pid)
         return worker

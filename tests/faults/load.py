@@ -34,9 +34,10 @@ MOST_AHEAD = 50  # calls of the producer whose first jobs have not run
 
 _OPEN = "select count(*) from job where id not in (select job_id from finished)"
 _NOW = "select coalesce(max(tick), 0) from asked"
-_PROGRESS = (
-    "select (select count(*) from answered where ids is not null), (select count(*) from run where name like '%.1')"
-)
+_PROGRESS = """
+    select (select count(*) from answered where call like 'load/%' and ids is not null),
+        (select count(*) from run where name like 'load/%.1')
+"""
 _RAN = """
     select worker_id from run join asked on call = split_part(name, '.', 1)
     where asked.tick > %s and worker_id = any (%s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -260,3 +261,32 @@ def test_who_is_stopped_or_expires_may_be_aborted() -> None:
     history.stopped.add(3)
     _asked(history, "never").may_expire = True
     assert broken(history) == []
+
+
+def test_an_attempt_before_the_lost_one_of_the_same_worker_has_been() -> None:
+    """While its job waits for the next one, another of its group may start."""
+    history = lawful()
+    _set(_asked, "lost", attempts=3)(history)
+    _set(_job, 1, attempt=3)(history)
+    _set(_run, 30, attempt=2)(history)
+    _set(_run, 32, attempt=3)(history)
+    history.attempts[0].attempt, history.attempts[1].attempt = 2, 3
+    failed = Attempt(job_id=1, attempt=1, worker_id=FIRST, error="failed", started_at=at(0), finished_at=at(0.1))
+    history.attempts.insert(0, failed)
+    _add_run(tick=20, name="lost", job_id=1, attempt=1, worker_id=FIRST, end_tick=21, how="raised")(history)
+    _set(_run, 38, tick=24, end_tick=25)(history)
+    assert broken(history) == []
+
+
+@pytest.mark.parametrize("how", [None, "returned"])
+def test_what_is_stopped_together_with_its_process_may_have_come_to_any_point(how: str | None) -> None:
+    history = lawful()
+    history.stopped.add(2)
+    _set(_job, 2, status="aborted", error="aborted while it ran", result=None)(history)
+    _set(_asked, "next", told=[])(history)
+    _drop_job(9)(history)
+    history.runs.remove(_run(history, 90))
+    _set(_run, 40, how=how, end_tick=how and 41)(history)
+    assert [each.rule for each in broken(history)] == ["no run is forgotten"]
+    second = Worker(id=SECOND, pid=222, kind="ProcessWorker")
+    assert broken(dataclasses.replace(history, workers=[history.workers[0], second])) == []

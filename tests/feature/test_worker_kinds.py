@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,6 +114,12 @@ async def sleep_for(path: str, seconds: float) -> None:
         await handlers.write(path, "cleaned up")
 
 
+async def finish_anyway(path: str) -> str:
+    with contextlib.suppress(asyncio.CancelledError):
+        await handlers.write_and_sleep(path, "started", 3600)
+    return "finished"
+
+
 def ignore_sigterm(path: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     block_for(path, 3600)
@@ -150,7 +156,7 @@ async def process_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIter
         yield running
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _running(app: Werk, kind: type[Worker]) -> AsyncIterator[Worker]:
     runner = kind(app, concurrency=2, sigterm_grace=GRACE, shutdown_timeout=0.5)
     task = asyncio.create_task(runner.run())
@@ -352,6 +358,19 @@ async def test_a_stop_hands_running_jobs_back(app: Werk, any_worker: Worker, tmp
         while (await app.get_job(job)).status != JobStatus.Queued:
             await asyncio.sleep(0.02)
     assert (await app.get_job(job)).attempts == 0
+
+
+@pytest.mark.parametrize("is_aborted", [False, True])
+async def test_what_a_handler_gives_although_it_was_told_to_end_is_kept(
+    app: Werk, any_worker: Worker, tmp_path: Path, is_aborted: bool
+) -> None:
+    job = await _started(app, tmp_path / "facts", finish_anyway)
+    if is_aborted:
+        assert await app.abort_job(job)
+    else:
+        any_worker.stop()
+    ended = await app.wait_for(job, timeout=20)
+    assert (ended.status, ended.result) == (JobStatus.Complete, "finished")
 
 
 async def test_no_process_outlives_its_worker(app: Werk) -> None:

@@ -31,6 +31,8 @@ class _Line:
 
     def __init__(self, child: Child, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.child, self._reader, self._writer = child, reader, writer
+        self._head: tuple[int, int] | None = None
+        """Of an answer whose body has not come yet."""
 
     @classmethod
     async def to(cls, child: Child) -> _Line:
@@ -39,9 +41,16 @@ class _Line:
     async def ask(self, message: bytes, touch: Callable[[], None]) -> tuple[int, bytes]:
         self._writer.write(HEAD.pack(WORK, len(message)) + message)
         await self._writer.drain()
+        return await self.answer(touch)
+
+    async def answer(self, touch: Callable[[], None]) -> tuple[int, bytes]:
+        """Whoever was cancelled while waiting for it can wait for it again."""
         while True:
-            what, size = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+            if self._head is None:
+                self._head = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+            what, size = self._head
             body = await self._reader.readexactly(size) if size else b""
+            self._head = None
             if what != TOUCH:
                 return what, body
             touch()
@@ -111,7 +120,9 @@ class _Processes:
     async def _ask(
         self, line: _Line, message: bytes, touch: Callable[[], None], timeout: float | None
     ) -> tuple[int, bytes]:
-        """A child that does not answer in time, or whose answer nobody wants any more, is ended."""
+        """A child that does not answer in time is ended, and one that is no longer wanted; what that one gives all the
+        same is taken.
+        """
         try:
             async with asyncio.timeout(None if timeout is None else timeout + LEEWAY) as limit:
                 return await line.ask(message, touch)
@@ -120,9 +131,12 @@ class _Processes:
                 raise
             await line.child.end(self._grace)
             raise late(timeout) from error
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as told:
             await line.child.end(self._grace)
-            raise
+            try:
+                return await line.answer(touch)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                raise told from None
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             await asyncio.wait([line.child.ended], timeout=LEEWAY)  # its end may be on its way
             await line.child.end(0)

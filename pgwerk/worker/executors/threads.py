@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class Threads:
-    """A thread cannot be ended: one that runs on past its time is handed to `on_stuck`, and nobody waits for it."""
+    """A thread cannot be ended: one that runs on past its time is handed to `on_stuck`, and nobody waits for it. What
+    one that is no longer wanted gives in spite of that is taken.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="pgwerk")
@@ -31,27 +33,28 @@ class Threads:
         thread = self._pool.submit(contextvars.copy_context().run, _caught, call)
         running = asyncio.wrap_future(thread)
         try:
-            done, _ = await asyncio.wait([running], timeout=timeout)
+            await asyncio.wait([running], timeout=timeout)
         except asyncio.CancelledError:
-            if not thread.cancel():  # the asyncio future would say yes to any
-                await self._part(call, running, on_stuck)
-            raise
-        if not done:
+            if thread.cancel():  # the asyncio future would say yes to any
+                raise
+            await self._part(call, running)
+            if not thread.done():
+                on_stuck(running)
+                raise
+        if not thread.done():
             on_stuck(running)
             raise late(timeout)
-        result, error = running.result()
+        result, error = thread.result()
         if error is not None:
             raise error
         return result
 
-    async def _part(self, call: Callable[[], Any], running: asyncio.Future[Any], on_stuck: Stuck) -> None:
+    async def _part(self, call: Callable[[], Any], running: asyncio.Future[Any]) -> None:
         """A coroutine in its thread can be cancelled there, and gets a moment to clean up."""
         if isinstance(call, OwnLoop):
             call.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([running], timeout=LEEWAY)
-        if not running.done():
-            on_stuck(running)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -114,6 +114,7 @@ class Worker:
     pid: int
     ended_at: datetime | None = None
     state: str = "alive"
+    kind: str = "AsyncWorker"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -160,9 +161,14 @@ class History:
         return grouped(sorted(self.attempts, key=lambda each: each.attempt), lambda each: each.job_id)
 
     @cached_property
-    def lost(self) -> set[tuple[int, int | None]]:
-        """Job and worker of every attempt that was lost with its worker."""
-        return {(each.job_id, each.worker_id) for each in self.attempts if each.is_lost}
+    def lost(self) -> set[tuple[int, int | None, int | None]]:
+        """Job, worker and number of every attempt that was lost with its worker; a callback knows no number."""
+        lost = [each for each in self.attempts if each.is_lost]
+        return {(each.job_id, each.worker_id, number) for each in lost for number in (each.attempt, None)}
+
+    @cached_property
+    def with_processes(self) -> set[int | None]:
+        return {worker.id for worker in self.workers if worker.kind in ("ProcessWorker", "ForkWorker")}
 
     @cached_property
     def runs_of(self) -> dict[int, list[Run]]:
@@ -176,7 +182,13 @@ class History:
 
     def is_lost(self, run: Run) -> bool:
         """Its attempt was taken from its worker: whatever it still did counts for nothing."""
-        return (self.job_of(run) or 0, run.worker_id) in self.lost
+        return (self.job_of(run) or 0, run.worker_id, run.attempt) in self.lost
+
+    def is_killed(self, run: Run) -> bool:
+        """With its process, as its job was to end: nobody knows how far it came."""
+        job = self.by_id.get(self.job_of(run) or 0)
+        is_ended = job is not None and job.status == "aborted" and job.id in self.stopped
+        return is_ended and run.worker_id in self.with_processes
 
     def losses(self) -> list[float]:
         """Seconds from the kill of a worker to the rescue of each of its jobs. The two servers share a clock."""
@@ -236,7 +248,7 @@ _ATTEMPTS = """
     union all
     select job_id, attempt, worker_id, error, started_at, finished_at from finished where started_at is not null
 """
-_WORKERS = "select id, substring(name from '[0-9]+$')::integer as pid, ended_at, state from worker"
+_WORKERS = "select id, substring(name from '[0-9]+$')::integer as pid, ended_at, state, kind from worker"
 
 
 def read(log: str, dsn: str, schema: str) -> History:

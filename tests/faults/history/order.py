@@ -25,7 +25,7 @@ def never_two_of_a_group(history: History) -> Iterator[Broken]:
     for group, jobs in _groups(history).items():
         runs = [run for job in jobs for run in history.runs_of.get(job.id, ()) if not history.is_lost(run)]
         for one, other in pairwise(sorted(runs, key=lambda run: run.tick)):
-            if other.tick < (one.end_tick or inf):
+            if other.tick < (one.end_tick or inf) and not history.is_killed(one):
                 yield Broken(rule, other.job_id, f"it ran beside job {one.job_id}, both of {group}")
         tries = [each for job in jobs for each in history.tries.get(job.id, ())]
         for first, then in pairwise(sorted(tries, key=lambda each: each.started_at)):
@@ -82,8 +82,9 @@ def dependents_come_after(history: History) -> Iterator[Broken]:
 
 
 def _end(history: History, job: Job) -> float:
-    """When the run that ended it was over; one that was lost has not noted it."""
-    runs = [run for run in history.runs_of.get(job.id, ()) if not history.is_lost(run) and run.how != "cancelled"]
+    """When the run that ended it was over; one that was lost or killed has not noted it."""
+    noted = [run for run in history.runs_of.get(job.id, ()) if not (history.is_lost(run) or history.is_killed(run))]
+    runs = [run for run in noted if run.how != "cancelled"]
     return max((run.end_tick or inf for run in runs), default=0)
 
 

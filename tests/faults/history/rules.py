@@ -86,7 +86,7 @@ def no_run_is_forgotten(history: History) -> Iterator[Broken]:
     """A run that ended was stored, unless its attempt had been lost; one that did not was lost."""
     for run in history.runs:
         job = history.by_id.get(history.job_of(run) or 0)
-        if job is None or run.how == "cancelled" or history.is_lost(run):
+        if job is None or run.how == "cancelled" or history.is_lost(run) or history.is_killed(run):
             continue
         is_stored = run.tick == job.result if run.how == "returned" else run.how == "raised" and _is_tried(history, run)
         if not is_stored:
