@@ -98,6 +98,8 @@ class Database:
     async def _made(self) -> AsyncConnection[Any]:
         try:
             made: object = await self._connect()  # type: ignore[misc]
+        except ServerUnreachable:
+            raise
         except Exception as error:
             raise ServerUnreachable(f"the app's own connect failed: {error!r}; it is tried again") from error
         if not isinstance(made, AsyncConnection):

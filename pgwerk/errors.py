@@ -5,6 +5,7 @@ Every error is a `WerkError` and also the builtin that fits, so `except ValueErr
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,9 +15,24 @@ if TYPE_CHECKING:
 _LONGEST = 80  # characters of a value in a message
 
 
-def last_line(text: str | None) -> str:
-    """Of a traceback or message: what was wrong in the end."""
-    return (text or "").strip().rpartition("\n")[2]
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it; ends of lines and tabs are text."""
+
+_END_OF_GROUP = "+---"
+
+
+def headline(text: str | None) -> str:
+    """Of a traceback: the line that names what was raised. Of a message: its first line."""
+    lines = (text or "").strip("\n").splitlines()
+    if lines and lines[-1].lstrip().startswith(_END_OF_GROUP):  # the group itself, not what is in it
+        lines = [line[4:] for line in lines if line.startswith("  | ")]
+    last = max((number for number, line in enumerate(lines) if line.lstrip().startswith('File "')), default=-1)
+    return next((line.strip() for line in lines[last + 1 :] if line.strip() and (last < 0 or line[0] != " ")), "")
+
+
+def printable(text: str) -> str:
+    """What came from a job, for a terminal: its control characters as Python writes them."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def one_line(error: BaseException) -> str:

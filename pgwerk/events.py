@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgwerk.errors import last_line
+from pgwerk.errors import headline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +99,8 @@ class AttemptFailed(Event):
         return "no attempt is left" if self.retry_in is None else f"next in {self.retry_in:.1f} s"
 
     @property
-    def last_line(self) -> str:
-        return last_line(self.error)
+    def headline(self) -> str:
+        return headline(self.error)
 
 
 @dataclass(frozen=True, slots=True)

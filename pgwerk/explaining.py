@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pgwerk.errors import last_line
+from pgwerk.errors import headline
 from pgwerk.job import PENDING, Job, JobStatus
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _named(job: Mapping[str, Any]) -> str:
 
 
 def _because(error: str | None) -> str:
-    return f": {last_line(error)}" if error else ""
+    return f": {headline(error)}" if error else ""
 
 
 def _moment(moment: datetime | None) -> str:

@@ -9,7 +9,7 @@ from logging import ERROR, INFO, WARNING
 from typing import NamedTuple, TextIO
 
 from pgwerk import events
-from pgwerk.errors import InvalidOption, brief
+from pgwerk.errors import InvalidOption, brief, printable
 
 logger = logging.getLogger("pgwerk")
 
@@ -46,7 +46,7 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
     ),
     events.AttemptFailed: (
         WARNING,
-        "job {0.job_id} ({0.function}) failed in attempt {0.attempt} of {0.max_attempts}, {0.next}: {0.last_line}",
+        "job {0.job_id} ({0.function}) failed in attempt {0.attempt} of {0.max_attempts}, {0.next}: {0.headline}",
     ),
     events.ThreadStuck: (
         WARNING,
@@ -125,7 +125,7 @@ class _Json(logging.Formatter):
 def _log(event: events.Event) -> None:
     level, line = _LINES[type(event)]
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", line.format(event))
+        logger.log(level, "%s", printable(line.format(event)))
 
 
 events.subscribe(_log)

@@ -22,7 +22,9 @@ class Scheduling(Control):
         """`cron` or `interval`, and whatever else `ScheduleParams` has. Raises `ScheduleExists`."""
         columns = specify_schedule(params_of(func, said), self.serializer, self.config.allow)
         if not await self.put_schedule(columns, owner=None, replaces=False):
-            raise ScheduleExists(f"there is a schedule {columns['name']!r} already; update it, or take another name")
+            raise ScheduleExists(
+                f"there is a schedule {columns['name']!r} already; change that one, or take another name"
+            )
         return await self.get_schedule(columns["name"])
 
     async def list_schedules(self) -> list[Schedule]:
@@ -33,7 +35,7 @@ class Scheduling(Control):
         """Raises `ScheduleNotFound`."""
         found = await self._schedules_of(_named(name))
         if not found:
-            raise ScheduleNotFound(f"there is no schedule {brief(name)}; list_schedules() has those that there are")
+            raise ScheduleNotFound(f"there is no schedule {brief(name)}; it was never made, or it was deleted")
         return found[0]
 
     async def update_schedule(self, name: str, /, **said: Any) -> Schedule:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import re
 from typing import IO, Any
 
 import click
 import psycopg
 
 from pgwerk.cli.exits import Exit
-from pgwerk.errors import WerkError, one_line
+from pgwerk.errors import WerkError, one_line, printable
+from pgwerk.params import OPTIONS
 
 FILES = {
     "worker": ("worker",),
@@ -24,6 +28,7 @@ FILES = {
     "migrate": ("migrate",),
     "demo": ("demo",),
 }
+_OPTION = re.compile(rf"(?<![\w.'\"])_({'|'.join(OPTIONS)})\b")
 _FILE_OF = {name: file for file, names in FILES.items() for name in names}
 
 
@@ -33,7 +38,13 @@ class _Failure(click.ClickException):
     exit_code = Exit.No
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {' '.join(self.message.split())}", file=file, err=True)
+        words = " ".join(_OPTION.sub(_as_said_here, self.message).split())
+        click.echo(f"error: {printable(words)}", file=file, err=True)
+
+
+def _as_said_here(found: re.Match[str]) -> str:
+    """What is `_name` in Python."""
+    return f"--{found[1].replace('_', '-')}"
 
 
 class _Commands(click.Group):
@@ -55,6 +66,10 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
         except psycopg.Error as error:
             raise _Failure(f"the server said no: {one_line(error)}") from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read has seen enough
+                raise
+            raise _Failure(one_line(error)) from error
         except KeyboardInterrupt:
             raise SystemExit(Exit.Interrupted) from None
 
@@ -66,4 +81,4 @@ def commands() -> None:
 
 
 def main() -> None:
-    commands(prog_name="werk")
+    commands(prog_name="werk", color=False if os.environ.get("NO_COLOR") else None)

@@ -71,7 +71,8 @@ async def report(app: Werk, jobs: Sequence[Job], times: Times, home: Path) -> No
     _say_where_the_rows_are(home)
     _title("to go on, put this into tasks.py")
     click.echo(GO_ON)
-    click.echo("\nand run   werk worker tasks:app   in one terminal,   python tasks.py   in another")
+    python = shlex.quote(sys.executable)
+    click.echo(f"\nand run   {python} -m pgwerk worker tasks:app   in one terminal,\n{python} tasks.py   in another")
 
 
 def _say_result(jobs: Sequence[Job], complete: Sequence[Job]) -> None:

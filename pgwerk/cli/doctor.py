@@ -10,6 +10,7 @@ from pgwerk.cli.find import look_here
 from pgwerk.cli.output import as_json, say_json
 from pgwerk.cli.target import Nameless, on_database
 from pgwerk.doctor import CHECKS, Patient, Verdict, examine, name_of
+from pgwerk.errors import printable
 
 if TYPE_CHECKING:
     from pgwerk.app import Werk
@@ -46,6 +47,6 @@ async def doctor(app: Werk, database: Database, *, as_json: bool) -> None:
 def _tell(name: str, finding: Finding) -> None:
     """The line that mends it by itself, so that it can be copied."""
     verdict = click.style(f"{finding.verdict:<{VERDICT}}", fg=COLOURS[finding.verdict])
-    click.echo(f"{verdict}{name:<{CHECK}}{' '.join(finding.found.split())}")
+    click.echo(f"{verdict}{name:<{CHECK}}{printable(' '.join(finding.found.split()))}")
     if finding.mend:
-        click.echo(f"{'':<{VERDICT}}{'':<{CHECK}}{click.style(finding.mend, bold=True)}")
+        click.echo(f"{'':<{VERDICT}}{'':<{CHECK}}{click.style(printable(finding.mend), bold=True)}")

@@ -15,6 +15,6 @@ class Exit(IntEnum):
         return member
 
     Fine = 0, "it is done, or all is well"
-    No = 1, "it failed, or the answer is no; one line on stderr, or the output, says why"
-    Usage = 2, "the command line itself is wrong: an unknown command or option, a value of the wrong kind"
-    Interrupted = 130, "stopped by Ctrl-C, with everything tidied up (a worker that stops so as it should: 0)"
+    No = 1, "it failed or was refused, or the answer is no; one line on stderr, or the output, says why"
+    Usage = 2, "the command line cannot be read: an unknown command or option, a word where a number belongs"
+    Interrupted = 130, "stopped by Ctrl-C, with everything tidied up (a worker or a live screen that ends so: 0)"

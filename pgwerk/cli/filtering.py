@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_TIMES = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+
+class _Time(click.ParamType[datetime]):
+    """Also as the commands print it; without a zone, of the local clock."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, _: click.Context | None) -> datetime:
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r:.80} is no time like 2027-03-28, 2027-03-28 14:30 or 2027-03-28T14:30:00+02:00", param)
+
+
+_TIMES = _Time()
 _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "queue": (QUEUE, "in this queue"),
     "status": (click.Choice([*map(str, JobStatus)]), "in this state"),
@@ -27,7 +40,7 @@ _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "key": (click.STRING, "with this key"),
     "group": (click.STRING, "of this group"),
     "schedule": (click.STRING, "of this schedule"),
-    "worker_id": (click.INT, "that this worker runs or has ended"),
+    "worker_id": (click.IntRange(0, 2**63 - 1), "that this worker runs or has ended"),
     "meta": (click.STRING, "whose meta contains this JSON object"),
     "search": (click.STRING, "with this text in the function, the key, the arguments or the error"),
     "enqueued_from": (_TIMES, "enqueued at that time of the local clock or later"),
@@ -50,6 +63,8 @@ def filter_options(*, without: tuple[str, ...] = ()) -> Decorator:
 def filters_of(given: dict[str, Any]) -> Filters:
     """What was said of them."""
     chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen.get("search") == "":
+        raise InvalidOption("--search must be a text, got none at all, which every job has; leave it out for all")
     for name, value in chosen.items():
         if isinstance(value, datetime):
             chosen[name] = _local(name, value)
@@ -61,7 +76,7 @@ def filters_of(given: dict[str, Any]) -> Filters:
 
 def _local(name: str, moment: datetime) -> datetime:
     try:
-        return moment.astimezone()
+        return moment.astimezone()  # as it is, where it has a zone
     except (ValueError, OverflowError, OSError) as error:
         option = f"--{name.replace('_', '-')}"
         raise InvalidOption(f"{option} lies beyond what clocks can show, got {moment.isoformat()}") from error

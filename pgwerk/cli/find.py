@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgwerk.app import Werk
 from pgwerk.errors import InvalidOption, InvalidType, brief
+from pgwerk.signals import Leaving
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +33,7 @@ def parts_of(path: str) -> tuple[str, str]:
     module, _, attribute = path.partition(":")
     if "//" in path or "@" in path:
         raise InvalidOption("an app is named module:attribute, like tasks:app, and that is a DSN; give it as --dsn")
-    if not module or not attribute:
+    if not module or not attribute or module.startswith("."):
         raise InvalidOption(f"an app is named module:attribute, like tasks:app, got {brief(path)}")
     return module, attribute
 
@@ -50,7 +51,9 @@ def import_from_here(module: str, path: str) -> ModuleType:
     folder = look_here()
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except Leaving:
+        raise
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise InvalidOption(
                 f"there is no module {error.name} in {folder} or on sys.path, looked for as {path}"
@@ -58,7 +61,7 @@ def import_from_here(module: str, path: str) -> ModuleType:
         raise InvalidOption(f"importing {module} failed{_place(error)}: {type(error).__name__}: {error}") from error
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:  # it was raised by Python, over the user's line
         return f" at {error.filename}:{error.lineno}"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen ")]

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgwerk.cli.completing import QUEUE
+from pgwerk.cli.exits import Exit
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say, say_json, show, show_fields
 from pgwerk.cli.target import on_app, on_new_app
 from pgwerk.control import MOST_LISTED
-from pgwerk.errors import last_line
+from pgwerk.errors import JobError, headline, printable
+from pgwerk.job import JobStatus
 from pgwerk.params import EnqueueParams
 
 if TYPE_CHECKING:
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
     from pgwerk.job import Job
 
 FOR_EVER = 86400.0 * 365  # seconds
+_OF_THE_JOB = ("job_id", "attempt")  # said already where its attempts are shown
 
-job_id = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+job_id = click.argument("job_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 
 
 @click.command()
@@ -42,14 +46,26 @@ async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, as_js
     """
     given = arguments_of(arguments)
     chosen = {name: value for name, value in options.items() if value is not None}
-    if wait:
-        named = {f"_{name}": value for name, value in chosen.items()}
-        (result,) = await app.map(function, [*given.values()], timeout=FOR_EVER, **named)
-        say_json(result)
-        return
     (job,) = await app.enqueue_many([EnqueueParams(function, **given, **chosen)])
-    words = f"enqueued job {job.id}" if job else f"nothing was done: the key {options['key']!r} is taken"
-    say(words, as_json=as_json, id=job.id if job else None)
+    if job is None:
+        say(f"nothing was done: the key {options['key']!r} is taken", as_json=as_json, id=None)
+        if wait:
+            raise SystemExit(Exit.No)
+    elif wait:
+        say_json(await _result(app, job))
+    else:
+        say(f"enqueued job {job.id}", as_json=as_json, id=job.id)
+
+
+async def _result(app: Werk, job: Job) -> Any:
+    try:
+        ended = await app.wait_for(job, FOR_EVER)
+    except asyncio.CancelledError:
+        click.echo(f"job {job.id} goes on", err=True)
+        raise
+    if ended.status != JobStatus.Complete:
+        raise JobError(ended)
+    return ended.result
 
 
 @click.command()
@@ -62,7 +78,7 @@ async def jobs(app: Werk, limit: int, before: int | None, *, as_json: bool, **gi
     """The newest jobs, or the newest that the options find."""
     found = await app.list_jobs(limit=limit, before=before, **filters_of(given))
     rows = [asdict(job) if as_json else _line(job) for job in found]
-    show(rows, as_json=as_json, none="there are no such jobs")
+    show(rows, as_json=as_json, none="there are no such jobs", cuts=True)
 
 
 @click.command()
@@ -82,10 +98,12 @@ async def job(app: Werk, job_id: int, *, as_json: bool) -> None:
         say_json({**found, "executions": attempts, "depends_on": depends_on, "why": reasons})
         return
     show_fields({name: value for name, value in found.items() if value is not None} | {"why": "; ".join(reasons)})
-    for title, rows in (("attempts", attempts), ("depends on", depends_on)):
-        if rows:
-            click.echo(f"\n{title}")
-            show(rows, as_json=False, none="")
+    for each in attempts:
+        click.echo(f"\nattempt {each['attempt']}")
+        show_fields({name: value for name, value in each.items() if name not in _OF_THE_JOB and value is not None})
+    if depends_on:
+        click.echo("\ndepends on")
+        show(depends_on, as_json=False, none="")
 
 
 @click.command()
@@ -95,12 +113,12 @@ async def job(app: Werk, job_id: int, *, as_json: bool) -> None:
 async def why(app: Werk, job_id: int, *, as_json: bool) -> None:
     """Why a job does not run, where it runs, or how it ended."""
     reasons = (await app.explain_job(job_id)).reasons
-    say_json(reasons) if as_json else click.echo("\n".join(reasons))
+    say_json(reasons) if as_json else click.echo(printable("\n".join(reasons)))
 
 
 def _line(job: Job) -> dict[str, Any]:
     return {
-        "id": job.id, "status": job.status, "function": job.function, "queue": job.queue,
-        "attempts": f"{job.attempts} of {job.max_attempts}", "enqueued": job.enqueued_at, "ended": job.completed_at,
-        "error": last_line(job.error),
+        "id": job.id, "status": job.status, "since": job.completed_at or job.started_at or job.enqueued_at,
+        "function": job.function, "queue": job.queue, "attempts": f"{job.attempts} of {job.max_attempts}",
+        "error": headline(job.error) or None,
     }  # fmt: skip

@@ -5,19 +5,22 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from pgwerk.errors import InvalidOption, MissingExtra, NotSerializable, one_line
+from pgwerk.cli.exits import Exit
+from pgwerk.errors import InvalidOption, MissingExtra, NotSerializable, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
 NARROW = 100  # columns of a terminal up to which tables stand close
+RIGID = 19  # characters of a column's cells up to which they are shown whole
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
@@ -28,7 +31,7 @@ def say(text: str, *, as_json: bool, **facts: object) -> None:
     if as_json:
         say_json(facts)
     else:
-        click.echo(text)
+        click.echo(printable(text))
 
 
 def say_json(value: object) -> None:
@@ -39,17 +42,18 @@ def say_json(value: object) -> None:
 
 
 def ask(question: str, *, as_json: bool) -> None:
-    """Raises `click.Abort` unless the answer is yes. Ctrl-C is heard: the event loop, which has taken it for itself,
-    waits for the answer too.
+    """Ends the command unless the answer is yes. Ctrl-C is heard: the event loop, which has taken it for itself, waits
+    for the answer too.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        click.echo(f"{question} [y/N]: ", nl=False, err=as_json)
+        click.echo(f"{printable(question)} [y/N]: ", nl=False, err=as_json)
         answer = sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, before)
     if answer.strip().lower() not in ("y", "yes"):
-        raise click.Abort
+        click.echo("nothing was done", err=True)
+        raise SystemExit(Exit.No)
 
 
 def arguments_of(text: str) -> dict[str, Any]:
@@ -75,8 +79,17 @@ def seconds(number: float) -> str:
     return f"{number / size:.3g} {unit}"
 
 
+def since(moment: datetime | None) -> str | None:
+    """For how long."""
+    return seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds())) if moment else None
+
+
+def number_of(jobs: int) -> str:
+    return f"{jobs} job" if jobs == 1 else f"{jobs} jobs"
+
+
 def is_terminal() -> bool:
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()  # None: it was closed before we began
 
 
 def show_fields(row: Mapping[str, Any]) -> None:
@@ -86,25 +99,30 @@ def show_fields(row: Mapping[str, Any]) -> None:
         click.echo(f"{name:<{width}}  {words(value)}")
 
 
-def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str) -> None:
-    """`none` is what there is to say where there are no rows."""
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str, cuts: bool = False) -> None:
+    """`none` is what there is to say where there are no rows. `cuts`: a row of a table is one line of the terminal, and
+    what is too long for it is cut; else it is folded.
+    """
     if as_json:
         say_json(rows)
     elif not rows:
         click.echo(none)
     elif is_terminal():
-        _show_table(rows)
+        _show_table(rows, cuts=cuts)
     else:
         _show_lines(rows)
 
 
-def _show_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _show_table(rows: Sequence[Mapping[str, Any]], *, cuts: bool) -> None:
     console = _rich("console").Console(highlight=False, markup=False)
     padding = (0, 1 if console.width > NARROW else 0)
-    box = _rich("box").SIMPLE_HEAD
-    table = _rich("table").Table(*rows[0], box=box, header_style="bold", pad_edge=False, padding=padding)
-    for row in rows:
-        table.add_row(*map(_short, row.values()))
+    table = _rich("table").Table(box=_rich("box").SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    cells = {name: [_short(row[name]) for row in rows] for name in rows[0]}
+    for name, column in cells.items():
+        table.add_column(name, no_wrap=max(map(len, column)) <= RIGID)
+    text = partial(_rich("text").Text, no_wrap=cuts, overflow="ellipsis" if cuts else "fold")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(text, row))
     console.print(table)
 
 
@@ -115,20 +133,27 @@ def _show_lines(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _short(value: object) -> str:
-    """A time is that of the reader's clock."""
-    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else words(value)
+    """A time without what goes without saying."""
+    if not isinstance(value, datetime):
+        return words(value)
+    moment, now = value.astimezone(), datetime.now().astimezone()
+    if moment.date() == now.date():
+        return f"{moment:%H:%M:%S}"
+    return f"{moment:%m-%d %H:%M}" if moment.year == now.year else f"{moment:%Y-%m-%d}"
 
 
 def words(value: object) -> str:
+    """For people a time is that of their clock."""
     match value:
         case None:
             return "-"
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return value.isoformat(sep=" ", timespec="seconds")
+            moment = value.astimezone() if is_terminal() else value
+            return moment.isoformat(sep=" ", timespec="seconds")
         case _:
-            return str(value)
+            return printable(str(value))
 
 
 def _rich(part: str) -> ModuleType:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgwerk.cli.completing import QUEUE
-from pgwerk.cli.output import as_json, is_terminal, say, seconds, show
+from pgwerk.cli.output import as_json, is_terminal, say, seconds, show, since
 from pgwerk.cli.target import on_app
 from pgwerk.overview import LONGEST_SPAN
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgwerk.overview import FunctionStats, QueueInfo, Throughput
 
 BAR = 20  # characters of the longest bar
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)  # from one row of the history to the next
 
 minutes = click.option(
     "--minutes", type=click.IntRange(1, LONGEST_SPAN), default=60, show_default=True, help="so many, up to now"
@@ -103,7 +104,7 @@ async def slowest(app: Werk, minutes: int, queue: str | None, limit: int, *, as_
 
 
 QUEUE_COLUMNS = (
-    "queue", "queued", "oldest", "active", "scheduled", "waiting", "ended/s", "drained", "workers", "paused",
+    "queue", "paused", "queued", "oldest", "active", "scheduled", "waiting", "ended/s", "drained", "workers",
 )  # fmt: skip
 
 
@@ -111,22 +112,29 @@ def queue_row(queue: QueueInfo) -> dict[str, Any]:
     def counted(kind: str) -> str:
         return f"{getattr(queue, kind)}{'+' if kind in queue.at_least else ''}"
 
-    oldest, drained_in = queue.oldest_queued_at, queue.drained_in
-    waited = None if oldest is None else seconds((datetime.now(UTC) - oldest).total_seconds())
+    drained_in = queue.drained_in if queue.queued else None
     drained = None if drained_in is None else seconds(drained_in) + ("+" if "queued" in queue.at_least else "")
     values = (
-        queue.queue, counted("queued"), waited, counted("active"), counted("scheduled"), counted("waiting"),
-        f"{queue.rate:.3g}", drained, queue.workers, queue.paused_at,
+        queue.queue, since(queue.paused_at), counted("queued"), since(queue.oldest_queued_at), counted("active"),
+        counted("scheduled"), counted("waiting"), f"{queue.rate:.3g}", drained, queue.workers,
     )  # fmt: skip
     return dict(zip(QUEUE_COLUMNS, values, strict=True))
 
 
 def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
-    most = max((each.ended for each in found), default=0) or 1
+    """People see a gap as one."""
     rows = [asdict(each) | {"minute": f"{each.minute.astimezone():%Y-%m-%d %H:%M}"} for each in found]
-    if is_terminal():
-        rows = [row | {"": "█" * round(BAR * each.ended / most)} for row, each in zip(rows, found, strict=True)]
-    return rows
+    if not is_terminal():
+        return rows
+    most = max((each.ended for each in found), default=0) or 1
+    drawn, before = [], None
+    for row, each in zip(rows, found, strict=True):
+        if before and each.minute - before > MINUTE and each.minute - before != HOUR:
+            gap = seconds((each.minute - before - MINUTE).total_seconds())
+            drawn.append(dict.fromkeys([*row, ""], "") | {"minute": f"({gap} without any)"})
+        drawn.append(row | {"": "█" * round(BAR * each.ended / most)})
+        before = each.minute
+    return drawn
 
 
 def _ends(each: FunctionStats) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from pgwerk import checks
+from pgwerk.cli.exits import Exit
 from pgwerk.cli.filtering import filter_options, filters_of
-from pgwerk.cli.output import as_json, ask, say
+from pgwerk.cli.output import as_json, ask, number_of, say
 from pgwerk.cli.target import on_app
 from pgwerk.errors import InvalidOption
 from pgwerk.job import FINAL, PENDING, JobStatus
@@ -81,11 +82,11 @@ async def purge(app: Werk, statuses: tuple[str, ...], older_than: float, *, yes:
     since = datetime.now(UTC) - timedelta(seconds=checks.days("--older-than", older_than))
     found = await _counted(app, map(JobStatus, statuses), {"completed_until": since})
     if found and not yes:
-        which = f"{' or '.join(statuses)} and ended at least {older_than:g} days ago"
-        ask(f"delete {_number(found)} jobs that are {which}?", as_json=as_json)
+        which = f"that ended at least {older_than:g} days ago as {' or '.join(statuses)}"
+        ask(f"delete {_found(found)} {which}?", as_json=as_json)
     purge = partial(app.purge_jobs, statuses, older_than)  # by the server's clock, whatever was counted by ours
     count = await _with_a_bar("purge", found, purge) if found or yes else 0
-    say(f"deleted {count} jobs", as_json=as_json, jobs=count)
+    say(f"deleted {number_of(count)}", as_json=as_json, jobs=count)
 
 
 async def _steer(
@@ -101,16 +102,20 @@ async def _steer(
 
 
 async def _steer_named(act: _Act, ids: tuple[int, ...], *, as_json: bool) -> None:
+    ids = tuple(dict.fromkeys(ids))
     done = [number for number in ids if await act.one(number)]
-    say(f"{act.name}: {len(done)} of {len(ids)} jobs" + _left(ids, done), as_json=as_json, jobs=len(done), ids=done)
+    words = f"{act.name}: {len(done)} of {number_of(len(ids))}{_left(ids, done)}"
+    say(words, as_json=as_json, jobs=len(done), ids=done)
+    if len(done) < len(ids):
+        raise SystemExit(Exit.No)
 
 
 async def _steer_found(app: Werk, act: _Act, filters: Filters, *, yes: bool, as_json: bool) -> None:
     found = await _counted(app, act.states, filters)
     if found and not yes:
-        ask(f"{act.name} {_number(found)} jobs?", as_json=as_json)
+        ask(f"{act.name} {_found(found)}?", as_json=as_json)
     count = await _with_a_bar(act.name, found, partial(act.many, **filters)) if found else 0
-    say(f"{act.name}: {count} jobs", as_json=as_json, jobs=count)
+    say(f"{act.name}: {number_of(count)}", as_json=as_json, jobs=count)
 
 
 async def _with_a_bar(name: str, found: int, many: Many) -> int:
@@ -124,8 +129,8 @@ async def _with_a_bar(name: str, found: int, many: Many) -> int:
         return await many(on_batch=advance)
 
 
-def _number(found: int) -> str:
-    return f"{found}" if found < MOST_FOUND else f"{MOST_FOUND} or more"
+def _found(jobs: int) -> str:
+    return number_of(jobs) if jobs < MOST_FOUND else f"{MOST_FOUND} or more jobs"
 
 
 def _left(ids: Iterable[int], done: Iterable[int]) -> str:

@@ -107,8 +107,10 @@ def _project() -> dict[str, str]:
     file = Path(PROJECT)
     try:
         found = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("pgwerk", {}) if file.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InvalidOption(f"{file.resolve()} cannot be read: {error}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidOption(f"{PROJECT} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidOption(f"[tool.pgwerk] in {PROJECT} is a table, got {found!r:.80}")
     for name, value in found.items():
         if name not in ("app", *SETTINGS) or not isinstance(value, str):
             raise InvalidOption(

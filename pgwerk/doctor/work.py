@@ -71,14 +71,21 @@ async def queues(patient: Patient) -> Finding:
     overdue = await patient.ask(patient.store.overdue(MOST_COUNTED))
     standing = [each for each in found if each.queued or each.queue in overdue]
     deserted = [each for each in standing if not each.paused_at and not each.workers]
-    if deserted:
-        names = quote(",".join(each.queue for each in deserted))
-        words = f"no live worker takes jobs from {_counted(deserted, overdue)}"
-        return failure(words, f"werk worker APP --queues {names}")
     paused = [each for each in standing if each.paused_at]
+    resting = f"paused: {_counted(paused, overdue)}"
+    if deserted:
+        words = f"no live worker takes jobs from {_counted(deserted, overdue)}"
+        return failure(f"{words}; {resting}" if paused else words, _worker_for([each.queue for each in deserted]))
     if paused:
-        return warning(f"paused: {_counted(paused, overdue)}", f"werk queues resume {quote(paused[0].queue)}")
+        return warning(resting, f"werk queues resume {quote(paused[0].queue)}")
     return ok("every queue with jobs that could run has a live worker")
+
+
+def _worker_for(queues: list[str]) -> str:
+    """On the command line a comma ends a name, and a number behind a colon is a weight."""
+    if any("," in queue for queue in queues):
+        return f"AsyncWorker(app, queues={queues!r})"
+    return f"werk worker APP --queues {quote(','.join(f'{queue}:1' if ':' in queue else queue for queue in queues))}"
 
 
 async def functions(patient: Patient) -> Finding:

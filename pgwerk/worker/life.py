@@ -62,13 +62,13 @@ class Life:
     async def begin(self) -> None:
         """Registers: from here on others watch for its beat."""
         worker = self._worker
+        lanes = Lanes(worker.weights or worker.queues, DequeueStrategy(worker.config.dequeue_strategy))
         patience = worker.config.heartbeat_interval * BEATS_OF_PATIENCE
         register = WorkerStore(self._database.schema).register(
             self.name, type(worker).__name__, worker.queues, worker.config.concurrency, patience
         )
         async with self._database.session() as session:
             self.id = await session.run(register)
-        lanes = Lanes(worker.weights or worker.queues, DequeueStrategy(worker.config.dequeue_strategy))
         self._exchange = Exchange(self._database, lanes, self.id)
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
         self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(shell: Shell) -> None:
+def run(shell: Shell, queue: str = "default") -> None:
     """Every job that can run now."""
-    said_by_worker = shell.run("worker", "tests.workplace:app", "--burst")
+    said_by_worker = shell.run("worker", "tests.workplace:app", "--burst", "--queues", queue)
     assert said_by_worker.returncode == 0, said_by_worker.stderr
 
 
@@ -51,12 +51,13 @@ def test_from_the_shell_to_the_result(shell: Shell) -> None:
     (second, first) = listed(shell)
     assert (first["status"], first["result"], second["status"]) == ("complete", [1, "é"], "queued")
     head, *lines = shell.says("jobs", "--status", "queued").splitlines()
-    assert head.split("\t") == ["id", "status", "function", "queue", "attempts", "enqueued", "ended", "error"]
-    assert [line.split("\t")[:4] for line in lines] == [["2", "queued", "tests.handlers.square", "q"]]
+    assert head.split("\t") == ["id", "status", "since", "function", "queue", "attempts", "error"]
+    ((number, status, _, *what),) = [line.split("\t") for line in lines]
+    assert (number, status, *what) == ("2", "queued", "tests.handlers.square", "q", "0 of 1", "-")
     shown = shell.says("job", "1")
     assert "tests.handlers.echo" in shown
     assert "it has ended: complete at " in shown
-    assert "\nattempts\n" in shown
+    assert "\nattempt 1\n" in shown
     (execution,) = json.loads(shell.says("job", "1", "--json"))["executions"]
     assert (execution["attempt"], execution["status"]) == (1, "complete")
     assert json.loads(shell.says("why", "2", "--json"))[0] == "it is the next of its queue"
@@ -79,10 +80,12 @@ def test_waiting_for_a_result(shell: Shell, own_dsn: str, tmp_path: Path) -> Non
 def test_jobs_are_steered_by_their_ids(shell: Shell) -> None:
     for _ in range(2):
         shell.says("enqueue", "tests.handlers.fail")
-    assert shell.says("cancel", "1", "9") == "cancel: 1 of 2 jobs; the others are in another state, or gone: 9\n"
+    partly = shell.run("cancel", "1", "9")
+    words = "cancel: 1 of 2 jobs; the others are in another state, or gone: 9\n"
+    assert (partly.returncode, partly.stdout) == (1, words)
     run(shell)
     assert shell.says("retry", "1", "2") == "retry: 2 of 2 jobs\n"
-    assert shell.says("abort", "1") == "abort: 0 of 1 jobs; the others are in another state, or gone: 1\n"
+    assert shell.run("abort", "1").returncode == 1
     assert shell.says("delete", "1", "2") == "delete: 2 of 2 jobs\n"
     assert listed(shell) == []
     assert "there is no job 1" in shell.refuses("job", "1")
@@ -92,17 +95,17 @@ def test_jobs_are_steered_by_filters_and_a_question(shell: Shell) -> None:
     for number in range(3):
         shell.says("enqueue", "tests.handlers.fail", "--queue", "default" if number else "other")
     asked = shell.run("cancel", "--queue", "other")
-    assert (asked.returncode, asked.stdout) == (1, "cancel 1 jobs? [y/N]: ")
-    assert shell.says("cancel", "--queue", "other", "--yes") == "cancel: 1 jobs\n"
+    assert (asked.returncode, asked.stdout) == (1, "cancel 1 job? [y/N]: ")
+    assert shell.says("cancel", "--queue", "other", "--yes") == "cancel: 1 job\n"
     run(shell)
     assert shell.says("retry", "--status", "failed", "--search", "purpose", "-y") == "retry: 2 jobs\n"
     assert shell.says("retry", "--status", "failed", "-y") == "retry: 0 jobs\n"
     assert shell.says("delete", "--queue", "default", "-y") == "delete: 2 jobs\n"
     asked = shell.run("purge", "aborted", "failed", "--older-than", "0")
-    which = "delete 1 jobs that are aborted or failed and ended at least 0 days ago? [y/N]: "
-    assert (asked.returncode, asked.stdout) == (1, which)
+    which = "delete 1 job that ended at least 0 days ago as aborted or failed? [y/N]: "
+    assert (asked.returncode, asked.stdout, asked.stderr) == (1, which, "nothing was done\n")
     assert shell.says("purge", "aborted", "--older-than", "1") == "deleted 0 jobs\n"
-    assert shell.says("purge", "aborted", "--older-than", "0", "-y") == "deleted 1 jobs\n"
+    assert shell.says("purge", "aborted", "--older-than", "0", "-y") == "deleted 1 job\n"
     assert listed(shell) == []
 
 
@@ -132,7 +135,7 @@ def test_ctrl_c_at_a_question_is_heard_the_first_time(shell: Shell) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN | {"PGWERK_DSN": shell.dsn, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert asking.stdout is not None
-    assert asking.stdout.read(len("cancel 1 jobs? [y/N]: ")) == "cancel 1 jobs? [y/N]: "
+    assert asking.stdout.read(len("cancel 1 job? [y/N]: ")) == "cancel 1 job? [y/N]: "
     asking.send_signal(signal.SIGINT)
     said, complained = asking.communicate(timeout=20)
     os.close(terminal)
@@ -150,7 +153,7 @@ def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
         assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
     said, complained = waiting.communicate(timeout=20)
-    assert (waiting.returncode, said, complained.strip()) == (130, "", "")
+    assert (waiting.returncode, said, complained.strip()) == (130, "", "job 1 goes on")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +165,9 @@ def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
         (("jobs", "--meta", "{"), "--meta must be a JSON object, got '{'"),
         (("enqueue", "f"), "func"),
         (("enqueue", "m.f", "x"), "arguments are a JSON object or list, got 'x'"),
-        (("enqueue", "m.f", "--retry", "0"), "_retry counts the first attempt too"),
+        (("enqueue", "m.f", "--retry", "0"), "--retry counts the first attempt too"),
         (("why", "1"), "there is no job 1"),
+        (("delete", "--search", "", "--yes"), "--search must be a text, got none at all"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
@@ -250,7 +254,7 @@ def test_what_was_done_is_said_to_programs_too(shell: Shell) -> None:
     assert told("migrate", "--schema", "other")["ran"][0] == "0001_engine"
     assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": 1}
     assert told("enqueue", "tests.handlers.fail", "--key", "k") == {"id": None}
-    assert told("cancel", "1", "7") == {"jobs": 1, "ids": [1]}
+    assert told("cancel", "1") == {"jobs": 1, "ids": [1]}
     assert told("retry", "--status", "aborted", "-y") == {"jobs": 1}
     assert told("queues", "pause", "default") == {"queue": "default", "paused": True}
     assert told("queues", "resume", "default") == {"queue": "default", "resumed": True}
@@ -264,3 +268,50 @@ def test_what_was_done_is_said_to_programs_too(shell: Shell) -> None:
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_speaks_to_programs(path: tuple[str, ...]) -> None:
     assert "--json" in {option for each in COMMANDS[path].params for option in each.opts}
+
+
+ODD = "\x1b[2J\x1b]0;taken over\a"
+
+
+def test_a_terminal_obeys_nothing_that_a_job_says(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.fail", json.dumps([ODD]), "--queue", "odd", "--key", ODD)
+    run(shell, "odd")
+    commands = [("jobs",), ("job", "1"), ("why", "1"), ("info",), ("delete", "9", "1")]
+    said = [shell.run(*command) for command in commands]
+    assert not re.search(r"[\x1b\a]", "".join(each.stdout + each.stderr for each in said))
+    assert r"\x1b[2J\x1b]0;taken over\x07" in said[0].stdout
+
+
+def test_a_time_is_read_as_it_is_printed(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    since = listed(shell)[0]["enqueued_at"]
+    assert len(listed(shell, "--enqueued-from", since)) == 1
+    assert listed(shell, "--enqueued-until", since.partition(".")[0] + "+00:00") == []
+    assert shell.run("jobs", "--enqueued-from", "soon").returncode == 2
+
+
+def test_a_full_disk_is_said_in_a_sentence(shell: Shell) -> None:
+    shell.says("migrate")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        ran = subprocess.run(
+            [sys.executable, "-m", "pgwerk", "jobs"], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=CLEAN | {"PGWERK_DSN": shell.dsn},
+        )  # fmt: skip
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+    assert "error: [Errno 28] No space left on device" in ran.stderr
+
+
+def test_a_table_fits_into_a_narrow_terminal(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.fail", json.dumps(["what went wrong, in many words " * 4]))
+    run(shell)
+    screen, terminal = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "pgwerk", "jobs"], stdout=terminal, check=True, timeout=60,
+        env=CLEAN | {"PGWERK_DSN": shell.dsn, "TERM": "xterm", "COLUMNS": "80"},
+    )  # fmt: skip
+    os.close(terminal)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", os.read(screen, 65536).decode()).split("\r\n")
+    os.close(screen)
+    (line,) = [line for line in lines if "failed" in line]
+    assert re.search(r"^ ?1 +failed +\d\d:\d\d:\d\d +tests\.\S+ +default +1 of 1 +ValueError: what\S* .*…", line)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pgwerk.cli import queues
 from pgwerk.cli.output import seconds
+from pgwerk.overview import Throughput
+from tests.shell import CLEAN
 
 if TYPE_CHECKING:
     from tests.shell import Shell
@@ -62,6 +70,26 @@ def test_what_has_ended_minute_by_minute_and_function_by_function(shell: Shell) 
     assert [each["mean_secs"] for each in ranked] == sorted((each["mean_secs"] for each in ranked), reverse=True)
     assert len(columns(shell.says("slowest", "--limit", "1"))) == 1
     assert shell.says("stats", "--queue", "other") == "nothing has ended in that time\n"
+
+
+def test_people_see_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "is_terminal", lambda: True)
+    minutes = [datetime(2027, 1, 1, 12, each, tzinfo=UTC) for each in (0, 1, 40)]
+    ended = [Throughput(minute=each, complete=2, failed=0, aborted=0, retried=0) for each in minutes]
+    rows = queues._chart(ended)
+    assert [row["complete"] for row in rows] == [2, 2, "", 2]
+    assert rows[2]["minute"] == "(38 min without any)"
+
+
+def test_no_colours_where_nobody_wants_them(shell: Shell) -> None:
+    screen, terminal = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "pgwerk", "doctor"], stdout=terminal, check=False, timeout=60,
+        env=CLEAN | {"PGWERK_DSN": shell.dsn, "TERM": "xterm", "NO_COLOR": "1"},
+    )  # fmt: skip
+    os.close(terminal)
+    assert b"\x1b" not in os.read(screen, 65536)
+    os.close(screen)
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,12 @@ async def test_a_queue_that_nobody_looks_after(app: Werk, patient: Patient, quer
     paused = await work.queues(patient)
     assert (paused.verdict, paused.found) == (WARNING, "paused: 'due' (1 jobs)")
     assert paused.mend == "werk queues resume due"
+    await app.enqueue("m.f", _queue="a:3")
+    found = await work.queues(patient)
+    assert found.found == "no live worker takes jobs from 'a:3' (1 jobs); paused: 'due' (1 jobs)"
+    assert found.mend == "werk worker APP --queues a:3:1"
+    await app.enqueue("m.f", _queue="x,y")
+    assert (await work.queues(patient)).mend == "AsyncWorker(app, queues=['a:3', 'x,y'])"
 
 
 async def test_a_queue_is_not_counted_to_its_end(app: Werk, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,3 +183,4 @@ async def test_a_weight_says_how_often_a_queue_comes_first(app: Werk, strategy: 
 async def test_what_a_worker_can_never_do_is_refused(app: Werk, queues: Any, strategy: Any, words: str) -> None:
     with pytest.raises(InvalidOption, match=words):
         await AsyncWorker(app, queues, dequeue_strategy=strategy, burst=True).run()
+    assert await app.list_workers() == []

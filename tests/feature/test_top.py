@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from textual.widgets import Static, TabbedContent
+from textual.widgets import Sparkline, Static, TabbedContent
 
 from pgwerk import AsyncWorker, JobStatus, Werk
 from pgwerk.cli.top.detail import Detail
@@ -71,10 +71,10 @@ async def test_keys_pause_and_resume_the_chosen_queue(app: Werk) -> None:
     async with looking(app) as pilot:
         await until(pilot, lambda: len(shown(pilot, "queues")) == 2)
         await pilot.press("1", "down", "p")
-        await until(pilot, lambda: shown(pilot, "queues")[1][-1] != "-")
+        await until(pilot, lambda: shown(pilot, "queues")[1][1] != "-")
         assert [queue.queue for queue in await app.list_queues() if queue.paused_at] == ["b"]
         await pilot.press("p")
-        await until(pilot, lambda: shown(pilot, "queues")[1][-1] == "-")
+        await until(pilot, lambda: shown(pilot, "queues")[1][1] == "-")
         assert not any(queue.paused_at for queue in await app.list_queues())
 
 
@@ -119,3 +119,18 @@ async def test_a_server_that_is_away_is_looked_for_again(app: Werk, query: Any) 
         await until(pilot, lambda: summary(pilot).startswith("no answer, trying again: "))
         query("alter table gone rename to pause")
         await until(pilot, lambda: summary(pilot).startswith("queued 0"))
+
+
+async def test_its_parts_have_their_heights_and_an_outage_is_red(app: Werk) -> None:
+    async with looking(app) as pilot:
+        await until(pilot, lambda: board(pilot).query_one("#summary").size.height == 1)
+        assert board(pilot).query_one(Sparkline).size.height == 3
+        board(pilot).query_one("#summary").add_class("lost")
+        await until(pilot, lambda: board(pilot).query_one("#summary").styles.background.a == 1)
+
+
+async def test_a_long_name_leaves_room_for_the_rest(app: Werk) -> None:
+    await asked(app, handlers.noop, _queue="q" * 100)
+    async with looking(app) as pilot:
+        await until(pilot, lambda: bool(shown(pilot, "queues")))
+        assert shown(pilot, "queues")[0][0] == f"{'q' * 39}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @on_app
 async def top(app: Werk, interval: float) -> None:
     """What goes on, live: queues, workers, what they run, what has failed."""
-    if not is_terminal():
+    if not (is_terminal() and sys.stdin.isatty()):
         raise InvalidOption("the live screen needs a terminal, and this is none; werk info speaks to pipes")
     try:
         from pgwerk.cli.top.screen import Top  # noqa: PLC0415 - no other command needs its library

@@ -36,6 +36,7 @@ TABLES: dict[str, tuple[Sequence[str], Rows]] = {
     "failed": (("id", "function", "queue", "ago", "error"), failed_rows),
 }
 OF_JOBS = ("running", "failed")
+LONGEST = 40  # characters of a cell that others follow
 
 
 class Table(DataTable[Text]):
@@ -43,12 +44,6 @@ class Table(DataTable[Text]):
 
 
 class Board(Screen[None]):
-    CSS = """
-    #summary { height: 1; padding: 0 1; }
-    #summary.lost { background: $error; }
-    Sparkline { height: 3; margin: 0 1; }
-    TabPane { padding: 0; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"turn_to('{name}')", name, show=False) for n, name in enumerate(TABLES, 1)),
         Binding("tab", "next", "next table", priority=True),
@@ -165,6 +160,12 @@ class Board(Screen[None]):
 class Top(App[None]):
     TITLE = "werk top"
     ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #summary { height: 1; padding: 0 1; }
+    #summary.lost { background: $error; }
+    Sparkline { height: 3; margin: 0 1; }
+    TabPane { padding: 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
 
     def __init__(self, werk: Werk, interval: float) -> None:
@@ -180,11 +181,17 @@ def _fill(table: DataTable[Text], rows: Mapping[str, Sequence[object]]) -> None:
     line, offset, chosen = table.cursor_row, table.scroll_offset, _key(table)
     table.clear()
     for key, cells in rows.items():
-        table.add_row(*(Text(words(cell)) for cell in cells), key=key)
+        *first, last = map(words, cells)
+        table.add_row(*(Text(_cut(cell)) for cell in first), Text(last), key=key)
     if rows:
         line = table.get_row_index(chosen) if chosen and chosen in rows else min(line, len(rows) - 1)
         table.move_cursor(row=line, animate=False, scroll=False)
     table.scroll_to(*offset, animate=False)
+
+
+def _cut(cell: str) -> str:
+    """One long name would push all else off the screen."""
+    return cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 1]}…"
 
 
 def _key(table: DataTable[Text]) -> str | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pgwerk.cli.output import seconds
+from pgwerk.cli.output import since
 from pgwerk.cli.queues import queue_row
-from pgwerk.errors import last_line
+from pgwerk.errors import headline
 from pgwerk.job import Job, JobStatus
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def worker_rows(view: View) -> dict[str, Sequence[object]]:
     return {
         str(each.id): [
             each.id, each.name, each.kind, each.state, f"{each.running}/{each.concurrency}", ", ".join(each.queues),
-            _since(each.started_at),
+            since(each.started_at),
         ]
         for each in ordered[:MOST]
     }  # fmt: skip
@@ -84,7 +84,7 @@ def running_rows(view: View) -> dict[str, Sequence[object]]:
     names = {worker.id: worker.name for worker in view.workers}
     return {
         str(job.id): [
-            job.id, job.function, job.queue, names.get(job.worker_id or 0, job.worker_id), _since(job.started_at),
+            job.id, job.function, job.queue, names.get(job.worker_id or 0, job.worker_id), since(job.started_at),
             f"{job.attempts} of {job.max_attempts}",
         ]
         for job in view.running
@@ -93,10 +93,6 @@ def running_rows(view: View) -> dict[str, Sequence[object]]:
 
 def failed_rows(view: View) -> dict[str, Sequence[object]]:
     return {
-        str(job.id): [job.id, job.function, job.queue, _since(job.completed_at), last_line(job.error)]
+        str(job.id): [job.id, job.function, job.queue, since(job.completed_at), headline(job.error)]
         for job in view.failed
     }
-
-
-def _since(moment: datetime | None) -> str:
-    return seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds())) if moment else "-"
