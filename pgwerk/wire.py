@@ -6,7 +6,9 @@ statements of a transaction, and the next transaction, leave together.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 import time
 import weakref
@@ -138,6 +140,12 @@ class Session:
     def close(self) -> None:
         """At once, without a word to the server: whoever gave up on it waits for nothing."""
         self.pgconn.finish()
+
+    def hang_up(self) -> None:
+        """Ends what is said over it, now or next, as a network does that is known to be broken."""
+        if self.pgconn.status == pq.ConnStatus.OK:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
 
     def let_go(self) -> None:
         """In the child of a fork: what is said or closed here must not reach the server that its parent talks with."""

@@ -109,6 +109,10 @@ class Exchange:
         self._looked_at = self._looked_at_all = float("-inf")
         self._due, self._due_from = None, float("-inf")
 
+    def hang_up(self) -> None:
+        if self._session is not None:
+            self._session.hang_up()
+
     def close(self) -> None:
         if self._session is not None:
             self._session.close()

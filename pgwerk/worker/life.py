@@ -52,6 +52,7 @@ class Life:
         self._is_away = False
         self._has_failed = False
         self._asked_at = math.inf  # when the question was asked that is not answered yet
+        self._answered_at = -math.inf
         self._worker, self._database = worker, worker.app.database
         self._executor = executor
         self._pulse = asyncio.Event()
@@ -73,8 +74,9 @@ class Life:
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
         self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
         self._beat = Beat(
-            self._database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge
-        )
+            self._database, self.id, self.name, worker.config.heartbeat_interval,
+            self._lose, self._rounds.nudge, self._doubt,
+        )  # fmt: skip
         await self._exchange.connect()
         self._say_started()
 
@@ -205,6 +207,12 @@ class Life:
         with contextlib.suppress(RuntimeError):  # it has taken its last turn already
             self._limit.reschedule(asyncio.get_running_loop().time())
 
+    def _doubt(self, since: float) -> None:
+        """The network had swallowed the beat's connection: another one of that time is not to be waited for."""
+        if self._answered_at < since:
+            self._exchange.hang_up()
+            self._wake()
+
     async def _rest(self) -> None:
         """Until there is something to say to the database, or the loop is to end."""
         while not (self._has_business() or self._is_over()):
@@ -253,7 +261,7 @@ class Life:
             self._resent |= {outcome.claim for outcome in outcomes}
             await self._survive(error)
             return
-        self._asked_at = math.inf
+        self._asked_at, self._answered_at = math.inf, time.monotonic()
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
         self._has_failed = turn.failed
@@ -303,7 +311,7 @@ class Life:
                 break
         else:
             return
-        self._is_away, self._asked_at = False, math.inf
+        self._is_away, self._asked_at, self._answered_at = False, math.inf, time.monotonic()
         self._cadence.restart()
         self._orphan_checks = [time.monotonic() + seconds for seconds in ORPHAN_CHECKS]
         events.emit(events.OutageEnded(self.name, time.monotonic() - began))

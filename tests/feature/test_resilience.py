@@ -223,3 +223,18 @@ async def test_a_read_only_server_refuses_a_batch_in_few_statements(
         ends = await asyncio.gather(*(standby.enqueue(handlers.noop) for _ in range(100)), return_exceptions=True)
     assert {type(end) for end in ends} == {psycopg.errors.ReadOnlySqlTransaction}
     assert len(sent) <= 5
+
+
+@pytest.mark.parametrize("is_idle", [True, False])
+async def test_a_swallowed_connection_is_given_up_with_that_of_the_beat(
+    app: Werk, dsn: str, schema: str, failures: Failures, monkeypatch: pytest.MonkeyPatch, is_idle: bool
+) -> None:
+    """Nothing says that they are broken, and a conversation has 30 seconds; new connections work."""
+    monkeypatch.setattr(life, "POLL_LISTENING", 600.0 if is_idle else 0.05)
+    async with Proxy(dsn) as proxy, Werk(proxy.dsn, schema=schema) as far, worker(far, heartbeat_interval=0.2):
+        await app.apply(handlers.noop, timeout=20)
+        proxy.sever()
+        await app.apply(handlers.noop, timeout=15)
+    said = [each.error for each in failures.events if isinstance(each, events.OutageBegan)]
+    assert len(said) == 1
+    assert "has not answered" not in said[0]

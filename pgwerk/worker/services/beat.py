@@ -59,17 +59,19 @@ class Watch:
 
 
 class Beat:
-    """Of one worker: `on_lost` is called on the worker's loop when others have declared it dead, `on_dead` when it
-    has declared another one dead.
+    """Of one worker. On the worker's loop `on_lost` is called when others have declared it dead, `on_dead` when it has
+    declared another one dead, `on_silence` when its own connection had fallen silent and a new one works: with the
+    moment (of the monotonic clock) at which it had given that up.
     """
 
     def __init__(
         self, database: Database, worker_id: int, name: str, interval: float,
-        on_lost: Callable[[], None], on_dead: Callable[[], None],
+        on_lost: Callable[[], None], on_dead: Callable[[], None], on_silence: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._database, self._worker_id, self._name, self._interval = database, worker_id, name, interval
         self._store = WorkerStore(database.schema)
-        self._on_lost, self._on_dead = on_lost, on_dead
+        self._on_lost, self._on_dead, self._on_silence = on_lost, on_dead, on_silence
+        self._gave_up_at: float | None = None
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
         self.heard_at = time.monotonic()
@@ -100,7 +102,10 @@ class Beat:
         while not self._stopping.is_set():
             try:
                 await self._over_one_connection()
-            except (ServerUnreachable, TimeoutError):
+            except TimeoutError:
+                self._gave_up_at = time.monotonic()
+                await self._sleep(RECONNECT)
+            except ServerUnreachable:
                 await self._sleep(RECONNECT)  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - a thread that ends would be the worker's death
                 events.emit(events.DutyFailed("the beat", one_line(error)))
@@ -109,6 +114,9 @@ class Beat:
     async def _over_one_connection(self) -> None:
         watch = Watch()
         session = await self._database.keep()
+        if self._gave_up_at is not None:
+            self._worker_loop.call_soon_threadsafe(self._on_silence, self._gave_up_at)
+            self._gave_up_at = None
         try:
             while not self._stopping.is_set():
                 self._look_at_loop()
