@@ -71,17 +71,21 @@ def arguments_of(text: str) -> dict[str, Any]:
             raise InvalidOption(f"arguments are a JSON object or list, got {text!r:.80}")
 
 
-def seconds(number: float) -> str:
-    """As people say it, to three digits."""
+def seconds(number: float, digits: int = 3) -> str:
+    """As people say it; whole units are not rounded."""
     if number < 1:
-        return f"{number * 1000:.3g} ms"
+        return _rounded(number * 1000, "ms", digits)
     unit, size = next((unit, size) for unit, size in _UNITS if number >= size)
-    return f"{number / size:.3g} {unit}"
+    return _rounded(number / size, unit, digits)
+
+
+def _rounded(number: float, unit: str, digits: int) -> str:
+    return f"{number:.{max(digits, len(f'{number:.0f}'))}g} {unit}"
 
 
 def since(moment: datetime | None) -> str | None:
     """For how long."""
-    return seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds())) if moment else None
+    return seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds()), 2) if moment else None
 
 
 def number_of(jobs: int) -> str:
@@ -116,7 +120,8 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str, cuts: b
 def _show_table(rows: Sequence[Mapping[str, Any]], *, cuts: bool) -> None:
     console = _rich("console").Console(highlight=False, markup=False)
     padding = (0, 1 if console.width > NARROW else 0)
-    table = _rich("table").Table(box=_rich("box").SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    box = _rich("box").SIMPLE_HEAD
+    table = _rich("table").Table(box=box, header_style="bold", show_edge=False, pad_edge=False, padding=padding)
     cells = {name: [_short(row[name]) for row in rows] for name in rows[0]}
     for name, column in cells.items():
         table.add_column(name, no_wrap=max(map(len, column)) <= RIGID)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgwerk.overview import FunctionStats, QueueInfo, Throughput
 
 BAR = 20  # characters of the longest bar
+WHOLE = 10  # a second, from which on fractions say nothing
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)  # from one row of the history to the next
 
 minutes = click.option(
@@ -104,7 +105,7 @@ async def slowest(app: Werk, minutes: int, queue: str | None, limit: int, *, as_
 
 
 QUEUE_COLUMNS = (
-    "queue", "paused", "queued", "oldest", "active", "scheduled", "waiting", "ended/s", "drained", "workers",
+    "queue", "paused", "queued", "oldest", "active", "scheduled", "waiting", "rate", "drained", "workers",
 )  # fmt: skip
 
 
@@ -113,12 +114,17 @@ def queue_row(queue: QueueInfo) -> dict[str, Any]:
         return f"{getattr(queue, kind)}{'+' if kind in queue.at_least else ''}"
 
     drained_in = queue.drained_in if queue.queued else None
-    drained = None if drained_in is None else seconds(drained_in) + ("+" if "queued" in queue.at_least else "")
+    drained = None if drained_in is None else seconds(drained_in, 2) + ("+" if "queued" in queue.at_least else "")
     values = (
         queue.queue, since(queue.paused_at), counted("queued"), since(queue.oldest_queued_at), counted("active"),
-        counted("scheduled"), counted("waiting"), f"{queue.rate:.3g}", drained, queue.workers,
+        counted("scheduled"), counted("waiting"), pace(queue.rate), drained, queue.workers,
     )  # fmt: skip
     return dict(zip(QUEUE_COLUMNS, values, strict=True))
+
+
+def pace(rate: float) -> str:
+    """So many a second."""
+    return f"{rate:.0f}" if rate >= WHOLE else f"{rate:.2g}"
 
 
 def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:

@@ -41,17 +41,15 @@ async def list_(app: Werk, *, as_json: bool) -> None:
 
 
 def _row(schedule: Schedule) -> dict[str, Any]:
+    cron = f"{schedule.cron} {schedule.tz}"
     return {
         "name": schedule.name,
-        "when": schedule.cron if schedule.interval is None else f"every {timedelta(seconds=schedule.interval)}",
-        "tz": schedule.tz,
+        "when": cron if schedule.interval is None else f"every {timedelta(seconds=schedule.interval)}",
         "function": schedule.function,
         "queue": schedule.options.get("queue", "default"),
         "paused": schedule.is_paused,
         "next": schedule.next_run_at,
         "last": schedule.last_run_at,
-        "last job": schedule.last_job_id,
-        "owner": schedule.owner,
     }
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -32,7 +33,7 @@ def left(dsn: str) -> bool:
 
 
 def test_it_measures_and_leaves_nothing(own_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["pgwerk.cli.bench"], "SECONDS", 0.05)
+    monkeypatch.setattr(import_module("pgwerk.cli.bench"), "SECONDS", 0.05)
     runner = CliRunner(env={"PGWERK_DSN": own_dsn, "PGWERK_APP": None})
     ran = runner.invoke(commands, ["bench", "--json"])
     assert (ran.exit_code, ran.stderr) == (0, "")

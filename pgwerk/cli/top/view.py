@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pgwerk.cli.output import since
-from pgwerk.cli.queues import queue_row
+from pgwerk.cli.queues import pace, queue_row
 from pgwerk.errors import headline
 from pgwerk.job import Job, JobStatus
 
@@ -49,7 +49,7 @@ class View:
         more = "+" if any("queued" in queue.at_least for queue in self.queues) else ""
         return (
             f"queued {queued}{more} · at work {sum(worker.running for worker in alive)} · "
-            f"slots {slots} of {len(alive)} workers · ended {self.rate:.3g}/s"
+            f"slots {slots} of {len(alive)} workers · ended {pace(self.rate)}/s"
         )
 
 
