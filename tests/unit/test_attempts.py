@@ -60,3 +60,15 @@ async def test_an_attempt_that_is_aborted_before_its_first_step_ends(attempts: A
     assert (first.job_id, first.status, first.error) == (1, "aborted", "aborted while it ran")
     assert (second.job_id, second.status) == (2, "complete")
     assert attempts.running == 0
+
+
+async def test_an_attempt_ends_whatever_happens(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise SystemExit("a fault of ours")
+
+    monkeypatch.setattr(Attempts, "_perform", fail)
+    attempts.start(claimed(1), claim_no=1)
+    (outcome,) = await ended(attempts, 1)
+    assert outcome.status == "failed"
+    assert (outcome.error or "").endswith("SystemExit: a fault of ours")
+    assert attempts.running == 0
