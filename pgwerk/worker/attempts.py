@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgwerk.worker.executors.work import Executor
     from pgwerk.worker.worker import Worker
 
+CLEANING = 1.0  # seconds until a job comes again whose last attempt still cleans up here
 _GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
 
 
@@ -87,22 +88,27 @@ class Attempts:
         self._outcomes[:0] = outcomes
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
-        if not self._is_known(row, claim_no):
-            self._ahead[row.job_id] = Running(row, subject, claim_no, time.monotonic())
+        if self._goes_on(row, claim_no):
+            return
+        running = Running(row, subject, claim_no, time.monotonic())
+        if row.job_id in self._running:
+            self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED))._replace(delay=CLEANING))
+        else:
+            self._ahead[row.job_id] = running
             self._launch()
 
     def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         """It was claimed when the worker was told to stop."""
-        if not self._is_known(row, claim_no):
+        if not self._goes_on(row, claim_no):
             running = Running(row, subject, claim_no, 0)
             self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED)))
 
-    def _is_known(self, row: Claimed, claim_no: int) -> bool:
+    def _goes_on(self, row: Claimed, claim_no: int) -> bool:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
-        under way goes on under the new claim.
+        under way goes on under the new claim, unless it was told to end for good.
         """
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
-        if known is None:
+        if known is None or known.verdict in (Verdict.ABORTED, Verdict.LOST):
             return False
         known.row, known.claim_no = row, claim_no
         return True
