@@ -36,7 +36,11 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or repr(error)
+    """Its message, whatever it is: its own `__str__` may fail."""
+    try:
+        return " ".join(str(error).split()) or repr(error)
+    except BaseException:  # noqa: BLE001 - whoever says it is handling another error already
+        return f"a {type(error).__qualname__} that cannot be shown"
 
 
 def brief(value: object) -> str:

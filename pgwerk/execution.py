@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied, one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LONGEST_BACKOFF = 300.0  # seconds
 JITTER = 0.1  # of the backoff, added at random so that jobs that failed together do not come back together
+_TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
 
 
 class Reported(Exception):
@@ -157,10 +160,18 @@ def backoff(attempt: Attempt, chance: float) -> float:
 
 
 def described(error: BaseException) -> str:
+    """In words, whatever it is, and whatever its own code does when it is asked for them."""
+    try:
+        return str(error) if isinstance(error, _TELLS_ALL) else _traced(error)
+    except BaseException:  # noqa: BLE001 - foreign code may raise anything, and the attempt has to end with some words
+        return f"{type(error).__qualname__}: {one_line(error)}"
+
+
+def _traced(error: BaseException) -> str:
     """The traceback from the handler on: the frames that called it are the worker's and say nothing."""
     handler = frame = error.__traceback__
     while frame is not None:
-        if frame.tb_frame.f_globals.get("__name__", "").startswith("pgwerk.worker."):
+        if str(frame.tb_frame.f_globals.get("__name__")).startswith("pgwerk.worker."):
             handler = frame.tb_next
         frame = frame.tb_next
     return "".join(traceback.format_exception(type(error), error, handler)).rstrip()

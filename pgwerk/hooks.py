@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,11 @@ async def call_all(hooks: Iterable[Hook], about: str, *args: object) -> None:
     for hook in hooks:
         try:
             await answer_of(hook, *args)
-        except Exception as error:  # noqa: BLE001 - a hook is not the work itself
-            events.emit(events.HookFailed(getattr(hook, "__qualname__", repr(hook)), about, one_line(error)))
+        except asyncio.CancelledError:  # is meant for whoever calls them
+            raise
+        except BaseException as error:  # noqa: BLE001 - a hook is not the work itself, also when it wants to leave
+            name = getattr(hook, "__qualname__", None) or brief(hook)
+            events.emit(events.HookFailed(name, about, one_line(error)))
 
 
 async def answer_of(hook: Hook, *args: object) -> Any:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
-from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
 from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from pgwerk.worker.executors.work import Executor
     from pgwerk.worker.worker import Worker
 
+CLEANING = 1.0  # seconds until a job comes again whose last attempt still cleans up here
 _GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
-_TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
 
 
 class Attempts:
@@ -89,22 +88,27 @@ class Attempts:
         self._outcomes[:0] = outcomes
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
-        if not self._is_known(row, claim_no):
-            self._ahead[row.job_id] = Running(row, subject, claim_no, time.monotonic())
+        if self._goes_on(row, claim_no):
+            return
+        running = Running(row, subject, claim_no, time.monotonic())
+        if row.job_id in self._running:
+            self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED))._replace(delay=CLEANING))
+        else:
+            self._ahead[row.job_id] = running
             self._launch()
 
     def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         """It was claimed when the worker was told to stop."""
-        if not self._is_known(row, claim_no):
+        if not self._goes_on(row, claim_no):
             running = Running(row, subject, claim_no, 0)
             self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED)))
 
-    def _is_known(self, row: Claimed, claim_no: int) -> bool:
+    def _goes_on(self, row: Claimed, claim_no: int) -> bool:
         """A job that still runs here (it was taken back from us, and came again) is not started twice: the attempt
-        under way goes on under the new claim.
+        under way goes on under the new claim, unless it was told to end for good.
         """
         known = self._running.get(row.job_id) or self._ahead.get(row.job_id)
-        if known is None:
+        if known is None or known.verdict in (Verdict.ABORTED, Verdict.LOST):
             return False
         known.row, known.claim_no = row, claim_no
         return True
@@ -190,12 +194,16 @@ class Attempts:
             self._end(running, told_to_end(running.verdict))
 
     async def _run(self, running: Running) -> None:
-        if running.row.is_expired:
-            end = End(Verdict.EXPIRED, error=expired(running.row.ttl))
-        elif self._hooks:
-            end = await self._perform_with_hooks(running)
-        else:
-            end = await self._perform(running)
+        """Whatever happens, the attempt ends: else its slot and its job would be kept for ever."""
+        try:
+            if running.row.is_expired:
+                end = End(Verdict.EXPIRED, error=expired(running.row.ttl))
+            elif self._hooks:
+                end = await self._perform_with_hooks(running)
+            else:
+                end = await self._perform(running)
+        except BaseException as error:  # noqa: BLE001 - before its handler began: told to end, a row nobody can read
+            end = end_of(running, described(error), error)
         if self._running.get(running.row.job_id) is running:
             self._end(running, end)
 
@@ -211,14 +219,8 @@ class Attempts:
         self._on_end()
 
     async def _perform_with_hooks(self, running: Running) -> End:
-        try:
-            context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
-        except NotSerializable as error:  # a row that nobody can read is of no use to hooks either
-            return end_of(running, str(error), error)
-        try:
-            await self._hooks.starts(context)
-        except asyncio.CancelledError as error:  # aborted, interrupted, lost before the handler began
-            return end_of(running, described(error), error)
+        context = context_of(self._work(running), self._worker.app, self._worker, partial(self._touch, running))
+        await self._hooks.starts(context)
         end = await self._perform(running)
         context.exception = end.exception
         with contextlib.suppress(asyncio.CancelledError):  # the attempt has ended, however long its hooks take
@@ -235,8 +237,6 @@ class Attempts:
             return End(Verdict.RETURNED, await self._executor.run(self._work(running), touch, on_stuck))
         except Reported as report:
             return end_of(running, report.text, report.error)
-        except _TELLS_ALL as error:
-            return end_of(running, str(error), error)
         except BaseException as error:  # noqa: BLE001 - an attempt's error, whatever it is
             return end_of(running, described(error), error)
 

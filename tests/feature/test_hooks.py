@@ -10,6 +10,7 @@ import pytest
 
 from pgwerk import AsyncWorker, Context, DequeueStrategy, EnqueueParams, InvalidOption, JobStatus, Werk, events
 from tests import handlers
+from tests.feature.test_running import until, worker
 from tests.feature.test_what_follows import asked
 
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ SEEN: list[str] = []
 
 async def tell(what: str) -> None:
     SEEN.append(what)
+
+
+class Mute:
+    """A hook that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    def __call__(self, _: Context) -> None:
+        raise RuntimeError("broken hook")
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +91,41 @@ async def test_a_hook_that_raises_is_logged_and_changes_nothing(app: Werk) -> No
     assert [(await app.get_job(job)).status for job in (good, bad)] == [JobStatus.Complete, JobStatus.Failed]
     assert Counter(event.about for event in failed) == {f"job {good.id}": 2, f"job {bad.id}": 3}
     assert {event.error for event in failed} == {"broken hook"}
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+async def test_a_hook_that_wants_to_leave_is_logged_and_changes_nothing(
+    app: Werk, heard: list[events.Event], error: BaseException
+) -> None:
+    def leave(*_: Any) -> None:
+        raise error
+
+    worker = AsyncWorker(app, burst=True, concurrency=1, before_process=[leave], after_process=[leave])
+    worker.push_exception_handler(leave)
+    good, bad = await asked(app, handlers.noop), await asked(app, handlers.fail)
+    await worker.run()
+    assert [(await app.get_job(job)).status for job in (good, bad)] == [JobStatus.Complete, JobStatus.Failed]
+    about = Counter(event.about for event in heard if isinstance(event, events.HookFailed))
+    assert about == {f"job {good.id}": 2, f"job {bad.id}": 3}
+
+
+async def test_a_hook_that_cannot_be_shown_is_logged_too(app: Werk, heard: list[events.Event]) -> None:
+    job = await asked(app, handlers.noop)
+    await AsyncWorker(app, burst=True, before_process=[Mute()]).run()
+    assert (await app.get_job(job)).status == JobStatus.Complete
+    assert [event.hook for event in heard if isinstance(event, events.HookFailed)] == ["a Mute that cannot be shown"]
+
+
+async def test_an_abort_reaches_through_a_hook(app: Werk, query: Any) -> None:
+    async def wait(_: Context) -> None:
+        SEEN.append("waits")
+        await asyncio.sleep(3600)
+
+    async with worker(app, before_process=[wait]):
+        job = await asked(app, handlers.noop)
+        await until(lambda: SEEN, "the hook waits")
+        assert await app.abort_job(job)
+        assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
 
 
 async def test_an_app_tells_when_it_starts_and_ends(dsn: str, app: Werk) -> None:

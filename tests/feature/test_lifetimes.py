@@ -13,6 +13,7 @@ from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, We
 from pgwerk.maintenance import MOST_FORGOTTEN, Maintenance
 from pgwerk.store.maintenance import BATCH
 from tests import handlers
+from tests.feature.test_running import until, worker
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
 if TYPE_CHECKING:
@@ -263,6 +264,38 @@ async def test_heartbeat_missed_for_twice_its_time_loses_the_attempt(app: Werk, 
     worker.stop()
     await running
     assert await ends(app, job) == [("failed", words)]
+
+
+CLEANED: asyncio.Event
+
+
+async def clean_up_at_first(ctx: Context) -> None:
+    if ctx.job.attempts == 1:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await CLEANED.wait()
+
+
+async def test_a_lost_attempt_does_not_swallow_the_next_one(app: Werk, query: Any) -> None:
+    """A worker without room for the job until it has told the lost attempt to end, which takes its time."""
+    global CLEANED
+    CLEANED = asyncio.Event()
+    async with worker(app, concurrency=2) as running:
+        job = await asked(app, clean_up_at_first, _heartbeat=3600, _retry=Retry(2))
+        beside = await asked(app, handlers.sleep, 3600)
+        await until(lambda: query("select 1 from active offset 1"), "both run")
+        query("update active set stale_at = now() where job_id = %s", job.id)
+        await app.sweep()
+        assert running._life is not None
+        lost = running._life._attempts._running[job.id]
+        lost.sign_at = 0.0
+        await until(lambda: lost.verdict, "it was told")
+        await app.abort_job(beside)
+        await until(lambda: query("select 1 from scheduled"), "it came again, and went back")
+        CLEANED.set()
+        assert (await app.wait_for(job, timeout=20)).status == JobStatus.Complete
+    assert [each.status for each in await app.get_executions(job)] == ["failed", "complete"]
 
 
 async def test_heartbeat_is_at_least_ten_seconds_of_patience(app: Werk, query: Any) -> None:

@@ -20,6 +20,7 @@ from pgwerk import (
     Job,
     JobError,
     JobStatus,
+    NotSerializable,
     ProcessWorker,
     Retry,
     ThreadWorker,
@@ -38,6 +39,7 @@ KINDS = [AsyncWorker, ThreadWorker, ProcessWorker, ForkWorker]
 IN_PROCESSES = [ProcessWorker, ForkWorker]
 GRACE = 0.3  # seconds from SIGTERM to SIGKILL
 BIG = 10_000_000
+HOME = os.getpid()
 
 
 def where() -> list[int]:
@@ -93,6 +95,34 @@ class OddError(Exception):
 
 def raise_odd() -> None:
     raise OddError("odd", threading.Lock())
+
+
+class MuteError(NotSerializable):
+    """One that has no words, of those whose words are all that is told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_mute() -> None:
+    raise MuteError
+
+
+class ShyError(Exception):
+    """One that can be read everywhere but in the worker."""
+
+    def __reduce__(self) -> Any:
+        return _elsewhere, self.args
+
+
+def _elsewhere(message: str) -> ShyError:
+    if os.getpid() == HOME:
+        raise RuntimeError("not here")
+    return ShyError(message)
+
+
+def raise_shy() -> None:
+    raise ShyError("shy")
 
 
 def leave() -> None:
@@ -212,6 +242,22 @@ async def test_an_exception_that_cannot_travel_is_told_all_the_same(app: Werk, a
     assert (job.error or "").endswith("OddError: odd")
     assert seen[0][0] == job.id
     assert "odd" in seen[0][1]
+
+
+async def test_an_exception_without_words_ends_its_attempt(app: Werk, any_worker: Worker) -> None:
+    assert (await _failed(app, raise_mute)).error == "MuteError: a MuteError that cannot be shown"
+    assert await app.map(handlers.square, [[n] for n in range(4)], timeout=20) == [0, 1, 4, 9]
+
+
+async def test_an_exception_that_cannot_be_read_in_the_worker_keeps_its_words(
+    app: Werk, process_worker: Worker
+) -> None:
+    seen: list[Any] = []
+    process_worker.push_exception_handler(lambda _, error: seen.append(str(error)))
+    error = (await _failed(app, raise_shy)).error or ""
+    assert "in raise_shy" in error
+    assert error.endswith("ShyError: shy")
+    assert seen == [error.rpartition("\n")[2]]
 
 
 async def test_a_handler_that_wants_to_leave_fails_alone(app: Werk, any_worker: Worker) -> None:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgwerk import AsyncWorker, Werk
 from pgwerk.store.exchange import Claimed
-from pgwerk.worker.attempts import Attempts
+from pgwerk.worker.attempts import CLEANING, Attempts
 from pgwerk.worker.executors.aio import AioExecutor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgwerk.execution import Outcome
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BEGUN: asyncio.Event
+CLEANED: asyncio.Event
+
+
+async def clean_up() -> None:
+    try:
+        BEGUN.set()
+        await asyncio.sleep(3600)
+    finally:
+        await CLEANED.wait()
 
 
 def claimed(job_id: int) -> Claimed:
@@ -33,6 +45,17 @@ async def attempts() -> Attempts:
     worker = AsyncWorker(Werk("postgresql:///nowhere"), concurrency=1)
     executor = AioExecutor(worker.app, worker, 1, 1.0)
     return Attempts(worker, 1, executor, lambda: None, lambda: None)
+
+
+@pytest.fixture
+async def cleaning(attempts: Attempts) -> Claimed:
+    """A job that runs, and will clean up for as long as the test wants."""
+    global BEGUN, CLEANED
+    BEGUN, CLEANED = asyncio.Event(), asyncio.Event()
+    row = claimed(1)._replace(function="tests.unit.test_attempts.clean_up", attempt=1, max_attempts=2)
+    attempts.start(row, claim_no=1)
+    await BEGUN.wait()
+    return row
 
 
 async def ended(attempts: Attempts, jobs: int) -> list[Outcome]:
@@ -59,4 +82,50 @@ async def test_an_attempt_that_is_aborted_before_its_first_step_ends(attempts: A
     first, second = await ended(attempts, 2)
     assert (first.job_id, first.status, first.error) == (1, "aborted", "aborted while it ran")
     assert (second.job_id, second.status) == (2, "complete")
+    assert attempts.running == 0
+
+
+@pytest.mark.parametrize(
+    ("tell", "last"),
+    [
+        (lambda attempts: attempts.lose(1, claim_no=1), []),
+        (lambda attempts: attempts.abort([1]), [((1, 1), "aborted")]),
+    ],
+)
+async def test_a_job_that_comes_again_while_its_last_attempt_cleans_up_is_handed_back(
+    attempts: Attempts, cleaning: Claimed, tell: Callable[[Attempts], None], last: list[Any]
+) -> None:
+    tell(attempts)
+    attempts.start(cleaning._replace(attempt=2), claim_no=2)
+    (back,) = await ended(attempts, 1)
+    assert (back.claim, back.status, back.delay) == ((1, 2), "unstarted", CLEANING)
+    attempts.decline(cleaning._replace(attempt=2), claim_no=3)
+    (back,) = await ended(attempts, 1)
+    assert (back.claim, back.status, back.delay) == ((1, 3), "unstarted", 0.0)
+    CLEANED.set()
+    while attempts.running:
+        await asyncio.sleep(0)
+    assert [(outcome.claim, outcome.status) for outcome in attempts.take_outcomes()] == last
+
+
+async def test_an_interrupted_attempt_whose_job_comes_again_goes_back_under_the_new_claim(
+    attempts: Attempts, cleaning: Claimed
+) -> None:
+    attempts.interrupt()
+    attempts.decline(cleaning._replace(attempt=2), claim_no=2)
+    assert not attempts.has_outcomes
+    CLEANED.set()
+    (back,) = await ended(attempts, 1)
+    assert (back.claim, back.status) == ((1, 2), "back")
+
+
+async def test_an_attempt_ends_whatever_happens(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise SystemExit("a fault of ours")
+
+    monkeypatch.setattr(Attempts, "_perform", fail)
+    attempts.start(claimed(1), claim_no=1)
+    (outcome,) = await ended(attempts, 1)
+    assert outcome.status == "failed"
+    assert (outcome.error or "").endswith("SystemExit: a fault of ours")
     assert attempts.running == 0

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given, strategies as st
 
+from pgwerk.errors import NotSerializable
 from pgwerk.execution import Attempt, Decision, Outcome, Verdict, backoff, decide, described, storable
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_an_interval_of_zero_is_not_taken_for_none() -> None:
 # What is stored of an error.
 
 
-def _call_in(module: str) -> Callable[[Callable[[], object]], object]:
+def _call_in(module: str | None) -> Callable[[Callable[[], object]], object]:
     """A function of a module of that name, which calls what it is given."""
     scope: dict[str, Any] = {"__name__": module}
     exec("def call(inner):\n    return inner()", scope)  # noqa: S102
@@ -178,8 +179,31 @@ class _Unprintable(Exception):
         raise RuntimeError("no words")
 
 
-def test_an_error_that_cannot_be_printed_is_described_all_the_same() -> None:
-    assert "_Unprintable" in described(_Unprintable())
+class _UnprintableOfOurs(_Unprintable, NotSerializable):
+    """Of those whose message is all that is told."""
+
+
+def _oddly_placed() -> SyntaxError:
+    """As parsers raise them: Python's own words of it need numbers."""
+    error = SyntaxError("unbalanced")
+    error.filename, error.lineno, error.offset, error.text = "page.xml", 1, "7", "<a>"  # type: ignore[assignment]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_Unprintable(), "_Unprintable"),
+        (_UnprintableOfOurs(), "_UnprintableOfOurs: a _UnprintableOfOurs that cannot be shown"),
+        (_oddly_placed(), "SyntaxError: unbalanced (page.xml, line 1)"),
+    ],
+)
+def test_an_error_that_cannot_be_printed_is_described_all_the_same(error: BaseException, words: str) -> None:
+    assert words in described(error)
+
+
+def test_a_frame_without_a_name_is_the_users() -> None:
+    assert "in call" in described(_raised(partial(_call_in(None), _deep)))
 
 
 @given(st.text(st.characters(exclude_categories=())))

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgwerk.errors import HandlerNotFound, JobTimeout, NotSerializable, WerkError
+from pgwerk.errors import JobTimeout, WerkError, last_line
 from pgwerk.execution import described
 from pgwerk.logs import enter_job
 from pgwerk.signals import run_through
@@ -114,19 +114,21 @@ class Server:
 
 
 def _report(error: BaseException) -> bytes:
-    """Its words, and itself if it can travel."""
-    words = str(error) if isinstance(error, HandlerNotFound | NotSerializable) else described(error)
+    """Its words, and apart from them itself if it can travel: some can be written and not be read."""
+    words = described(error)
     try:
-        report = pickle.dumps((words, error))
-        pickle.loads(report)  # noqa: S301 - our own; some can be written and not be read
-    except Exception:  # noqa: BLE001 - whatever its class does when it is pickled
-        return pickle.dumps((words, RemoteError(words.rpartition("\n")[2])))
-    return report
+        return pickle.dumps((words, pickle.dumps(error)))
+    except BaseException:  # noqa: BLE001 - whatever its class does when it is pickled
+        return pickle.dumps((words, b""))
 
 
 def raised(report: bytes) -> tuple[str, BaseException]:
     """In the worker: a timeout is one of its own words."""
-    words, error = pickle.loads(report)  # noqa: S301 - from a process that is a part of this one
+    words, pickled = pickle.loads(report)  # noqa: S301 - from a process that is a part of this one
+    try:
+        error = pickle.loads(pickled)  # noqa: S301 - the same
+    except BaseException:  # noqa: BLE001 - it could not travel, or its class does what it likes here
+        error = None
     if isinstance(error, JobTimeout):
         raise error
-    return words, error
+    return words, error if isinstance(error, BaseException) else RemoteError(last_line(words))

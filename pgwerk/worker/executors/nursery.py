@@ -20,6 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
+from pgwerk.signals import STOPPING
 from pgwerk.worker.streams import flush_streams
 
 if TYPE_CHECKING:
@@ -76,7 +77,11 @@ class Nursery:
         self._expected.append((child, born))
         with theirs:
             self.say(FORK, 0, 0, theirs)
-        await born
+        try:
+            await born
+        except asyncio.CancelledError:
+            ours.close()  # nobody wants it any more: it hears that as soon as it is born, and ends
+            raise
         return child
 
     def say(self, what: int, pid: int, number: int, *channel: socket.socket) -> None:
@@ -157,7 +162,7 @@ def _be_nursery(control: socket.socket, serve: Serve) -> NoReturn:
     try:
         os.setsid()  # a Ctrl-C is for the worker, which decides what it means for its jobs
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
         _Forks(control, serve).run()
     finally:
@@ -203,9 +208,11 @@ class _Forks:
         return True
 
     def _fork(self, channel: socket.socket) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a child that still ignores them as we do would miss them
         pid = os.fork()
         if pid == 0:
             self._be_child(channel)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         channel.close()
         self._living.add(pid)
         self._control.sendall(_ANSWER.pack(BORN, pid, 0))
@@ -222,9 +229,10 @@ class _Forks:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for number in (*STOPPING, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             for inherited in (self._told, self._tell):
                 os.close(inherited)
             self._control.close()
