@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgwerk.errors import JobTimeout, WerkError, last_line
+from pgwerk.errors import JobTimeout, WerkError, headline
 from pgwerk.execution import described
 from pgwerk.logs import enter_job
 from pgwerk.signals import run_through
@@ -131,4 +131,4 @@ def raised(report: bytes) -> tuple[str, BaseException]:
         error = None
     if isinstance(error, JobTimeout):
         raise error
-    return words, error if isinstance(error, BaseException) else RemoteError(last_line(words))
+    return words, error if isinstance(error, BaseException) else RemoteError(headline(words))
