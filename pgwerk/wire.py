@@ -86,7 +86,7 @@ class Session:
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
-        self._has_settled = False
+        self.has_settled = False
         self._prepared = prepared
         _sessions.add(self)
 
@@ -94,9 +94,9 @@ class Session:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
         what frames each transaction elsewhere is said once. `whole_tables` is "on" for plans that may read them.
         """
-        if self._has_settled:
+        if self.has_settled:
             return
-        self._has_settled = True
+        self.has_settled = True
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
