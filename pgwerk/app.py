@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgwerk import checks
@@ -81,8 +82,8 @@ class Werk(Lifecycle, Overview, Scheduling):
         seconds (the job goes on).
         """
         arguments, options = split_options(kwargs)
-        (job,) = await self._run_all([EnqueueParams(func, args, arguments, **options)], timeout)
-        return _result(job)
+        (ended,) = await self._run_all([EnqueueParams(func, args, arguments, **options)], timeout)
+        return _result(ended)
 
     async def map(
         self,
@@ -103,11 +104,8 @@ class Werk(Lifecycle, Overview, Scheduling):
             raise InvalidOption(
                 f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
             )
-        jobs = await self._run_all(params, timeout)
-        failed = next((job for job in jobs if job.status != JobStatus.Complete), None)
-        if failed is not None and not return_exceptions:
-            raise _failure(failed)
-        return [job.result if job.status == JobStatus.Complete else _failure(job) for job in jobs]
+        ended = await self._run_all(params, timeout)
+        return [(_result_or_error if return_exceptions else _result)(each) for each in ended]
 
     async def wait_for(self, job: Job | int | str, timeout: Seconds | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
@@ -117,29 +115,27 @@ class Werk(Lifecycle, Overview, Scheduling):
     async def _wait_for(self, number: int, seconds: float) -> Job:
         await self.get_job(number)
         waiters = self._waiters_here()
-        await waiters.listen()
-        (ended,) = await waiters.ended([number], watch_for=seconds)
-        return ended
+        async with waiters.expecting(1) as (row,):
+            (ended,) = await waiters.ended({number: row}, watch_for=seconds)
+        return _known(ended)
 
-    async def _run_all(self, params: Sequence[EnqueueParams], timeout: Seconds | None) -> list[Job]:
+    async def _run_all(self, params: Sequence[EnqueueParams], timeout: Seconds | None) -> list[Job | BaseException]:
         limit = _limit(timeout)
         await self._ask(params)
-        waited = {"waited": limit or LONGEST_WAIT}
-        asked = specify_all(params, self.serializer, self.config.allow)
-        specs = [spec._replace(columns={**spec.columns, **waited}) for spec in asked]
+        specs = specify_all(params, self.serializer, self.config.allow)
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
-        return await _in_time(self._insert_and_wait(specs), what, limit)
+        return await _in_time(self._insert_and_wait(specs, limit or LONGEST_WAIT), what, limit)
 
-    async def _insert_and_wait(self, specs: Sequence[Spec]) -> list[Job]:
+    async def _insert_and_wait(self, specs: Sequence[Spec], seconds: float) -> list[Job | BaseException]:
         waiters = self._waiters_here()
-        await waiters.listen()
-        jobs = await self._inserter.insert_all(specs)
-        taken = next((spec for spec, job in zip(specs, jobs, strict=True) if job is None), None)
-        if taken is not None:
-            raise InvalidOption(
-                f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
-            )
-        return await waiters.ended([job.id for job in jobs if job])
+        async with waiters.expecting(len(specs)) as rows:
+            jobs = await self._inserter.insert_all(list(map(partial(_waited, seconds), specs, rows)))
+            taken = next((spec for spec, job in zip(specs, jobs, strict=True) if job is None), None)
+            if taken is not None:
+                raise InvalidOption(
+                    f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
+                )
+            return await waiters.ended({job.id: row for job, row in zip(jobs, rows, strict=True) if job})
 
     async def run(
         self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str = "async"
@@ -181,10 +177,28 @@ def _failure(job: Job) -> JobError:
     return (DependencyFailed if is_doomed else JobError)(job)
 
 
-def _result(job: Job) -> Any:
+def _waited(seconds: float, spec: Spec, row: int) -> Spec:
+    return spec._replace(columns={**spec.columns, "waited": seconds, "waiter": row})
+
+
+def _known(ended: Job | BaseException) -> Job:
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
+
+
+def _result(ended: Job | BaseException) -> Any:
+    job = _known(ended)
     if job.status != JobStatus.Complete:
         raise _failure(job)
     return job.result
+
+
+def _result_or_error(ended: Job | BaseException) -> Any:
+    try:
+        return _result(ended)
+    except Exception as error:  # noqa: BLE001 - it is the answer
+        return error
 
 
 async def _in_time(ended: Awaitable[T], what: str, timeout: float | None) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from pgwerk.db import Database
     from pgwerk.job import Job
     from pgwerk.specifying import Spec
-    from pgwerk.store.enqueue import EnqueueStore
+    from pgwerk.store.enqueue import EnqueueStore, Inserted
+    from pgwerk.wire import Call
 
 MOST_AT_ONCE = 1000
 LINGER = 0.2  # seconds that a connection outlives its last enqueue: a burst is often not over
@@ -31,28 +33,26 @@ class Batcher:
     """Of one event loop. Nobody waits for a batch to fill: what came while the last one was on its way goes next.
 
     A connection of our own outlives its last enqueue for a moment, and prepares its statements from the second on: a
-    burst of single enqueues shares it. Whoever finds it idle sends by itself, without a task in between.
+    burst of single enqueues shares it. Whoever finds it idle sends by itself, without a task in between; what others
+    wait for goes by a task, which nobody's cancellation reaches.
     """
 
     def __init__(self, database: Database, store: EnqueueStore) -> None:
         self._database = database
         self._store = store
         self._pending: list[_Entry] = []
-        self._is_sending = False
-        self._sender: asyncio.Task[None] | None = None
+        self._sending: asyncio.Future[None] | None = None
         self._kept: Session | None = None
         self._lingering: asyncio.Task[None] | None = None
         self._used_at = 0.0
 
     async def insert(self, spec: Spec) -> Job | None:
+        if self._sending is None and self._kept is not None and self._kept.has_settled:
+            return await self._send_alone(self._kept, spec)
         answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         self._pending.append(_Entry(spec, answer))
-        if not self._is_sending:
-            self._is_sending = True
-            if self._kept is None:
-                self._pass_on()
-            else:
-                await self._send_one_batch(self._kept)
+        if self._sending is None:
+            self._pass_on()
         return await answer
 
     @contextlib.asynccontextmanager
@@ -74,47 +74,49 @@ class Batcher:
 
     async def close(self) -> None:
         """What is under way is sent; then nobody waits for more."""
-        while self._sender is not None:
-            await self._sender
+        while self._sending is not None:
+            await asyncio.wait([self._sending])
         self._drop()
         if self._lingering is not None:
             self._lingering.cancel()
 
-    def _pass_on(self) -> None:
-        self._sender = asyncio.create_task(self._send_all())
-
-    async def _send_one_batch(self, session: Session) -> None:
+    async def _send_alone(self, session: Session, spec: Spec) -> Job | None:
+        self._sending = sending = asyncio.get_running_loop().create_future()
         try:
-            await session.settle_in(whole_tables="on")
-            await self._send(session, self._take())
-        except Exception:  # noqa: BLE001 - the caller hears of it by the answer
-            self._drop()
+            (job,) = (await session.run(self._call([spec]))).jobs
         except BaseException:
             self._drop()
             raise
         finally:
+            sending.set_result(None)
             self._rest()
+        return job
+
+    def _pass_on(self) -> None:
+        self._sending = asyncio.create_task(self._send_all())
 
     def _rest(self) -> None:
         """What came in the meantime is not for this caller to send."""
-        self._used_at = asyncio.get_running_loop().time()
+        self._used_at = time.monotonic()
+        self._sending = None
+        self._pending = _still_wanted(self._pending)
         if self._pending:
             self._pass_on()
-        else:
-            self._is_sending = False
 
     async def _send_all(self) -> None:
-        is_open = self._kept is not None
+        batch: list[_Entry] | None = None
         try:
             async with self._session() as session:
-                is_open = True
-                await self._send_what_comes(session)
-        except Exception as error:  # noqa: BLE001 - it has reached the callers of what was sent
+                while batch := self._take():
+                    await self._send(session, batch)
+                    if self._pending and session is self._kept:
+                        await session.settle_in(whole_tables="on")
+        except BaseException as error:
             self._drop()
-            if not is_open:
-                _refuse(self._take(), error)
+            _refuse(self._take() if batch is None else batch, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
-            self._sender = None
             self._rest()
 
     @contextlib.asynccontextmanager
@@ -124,13 +126,7 @@ class Batcher:
             async with self._database.session() as session:
                 yield session
         else:
-            yield self._kept or await self._open()
-
-    async def _send_what_comes(self, session: Session) -> None:
-        while batch := self._take():
-            await self._send(session, batch)
-            if self._pending and session is self._kept:
-                await session.settle_in(whole_tables="on")
+            yield await _settled(self._kept) or await self._open()
 
     async def _open(self) -> Session:
         session = await self._connect()
@@ -145,17 +141,14 @@ class Batcher:
         self._lingering = asyncio.create_task(self._linger(session))
 
     async def _withdraw(self) -> Session | None:
-        if self._is_sending or self._kept is None:
+        if self._sending is not None:
             return None
         session, self._kept = self._kept, None
-        with contextlib.suppress(Disconnected):  # nothing was sent yet: another one will do
-            await session.settle_in(whole_tables="on")
-            return session
-        return None
+        return await _settled(session)
 
     def _give_back(self, session: Session) -> None:
-        self._used_at = asyncio.get_running_loop().time()
-        if self._kept is None and not self._is_sending:
+        self._used_at = time.monotonic()
+        if self._kept is None and self._sending is None:
             self._keep(session)
         else:
             session.close()
@@ -171,7 +164,7 @@ class Batcher:
 
     def _rest_of_linger(self) -> float:
         """Seconds."""
-        return LINGER if self._is_sending else self._used_at + LINGER - asyncio.get_running_loop().time()
+        return LINGER if self._sending is not None else self._used_at + LINGER - time.monotonic()
 
     def _drop(self) -> None:
         if self._kept is not None:
@@ -181,32 +174,45 @@ class Batcher:
     def _take(self) -> list[_Entry]:
         """The next ones, without those whose caller has gone."""
         taken, self._pending = self._pending[:MOST_AT_ONCE], self._pending[MOST_AT_ONCE:]
-        return [entry for entry in taken if not entry.answer.done()] or (self._take() if self._pending else [])
+        return _still_wanted(taken) or (self._take() if self._pending else [])
 
     async def _send(self, session: Session, batch: Sequence[_Entry]) -> None:
         """A batch that the server refuses is halved until the culprit stands alone."""
-        call = self._store.enqueue([entry.spec for entry in batch], always_notify=False)
         try:
-            inserted = await session.run(call)
+            inserted = await session.run(self._call([entry.spec for entry in batch]))
         except psycopg.Error as error:
             if len(batch) == 1 or not is_refusal(error):
                 _refuse(batch, error)
                 return
             await self._send(session, batch[: len(batch) // 2])
             await self._send(session, batch[len(batch) // 2 :])
-        except BaseException as error:
-            _refuse(batch, error)
-            raise
         else:
             for entry, job in zip(batch, inserted.jobs, strict=True):
                 if not entry.answer.done():
                     entry.answer.set_result(job)
 
+    def _call(self, specs: Sequence[Spec]) -> Call[Inserted]:
+        return self._store.enqueue(specs, always_notify=False)
+
+
+async def _settled(session: Session | None) -> Session | None:
+    """None where it broke: nothing was sent yet, another one will do."""
+    if session is not None:
+        try:
+            await session.settle_in(whole_tables="on")
+        except (Disconnected, psycopg.Error):
+            session.close()
+        else:
+            return session
+    return None
+
+
+def _still_wanted(entries: Sequence[_Entry]) -> list[_Entry]:
+    return [entry for entry in entries if not entry.answer.done()]
+
 
 def _refuse(batch: Sequence[_Entry], error: BaseException) -> None:
-    for entry in batch:
-        if entry.answer.done():
-            continue
+    for entry in _still_wanted(batch):
         if isinstance(error, Exception):
             entry.answer.set_exception(error)
         else:

@@ -131,7 +131,7 @@ class Control:
 
     async def delete_job(self, job: Job | int | str) -> bool:
         """Deletes a job that does not run, and everything about it; one that had not run is cancelled first. The row
-        stays until its callbacks have ended.
+        stays until its callbacks have ended; whoever waits for the job may find it gone (`JobNotFound`).
         """
         number, is_cancelled = number_of(job), False
         while True:

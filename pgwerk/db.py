@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection, AsyncRawCursor, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
@@ -62,8 +63,9 @@ class Database:
         self.schema = schema
         self._conninfo = conninfo(dsn or _dsn_of(pool))
         self._pool = pool
+        self._loop = None if pool is None else asyncio.get_running_loop()
         self._connect = connect
-        self._prepared: weakref.WeakKeyDictionary[AsyncConnection[Any], set[bytes]] = weakref.WeakKeyDictionary()
+        self._prepared: weakref.WeakKeyDictionary[AsyncConnection[Any], set[bytes] | None] = weakref.WeakKeyDictionary()
 
     @property
     def dsn(self) -> str:
@@ -71,8 +73,10 @@ class Database:
 
     @property
     def is_pooled(self) -> bool:
-        """Connections are the user's: lent for one operation, and not to be set up in any way."""
-        return self._pool is not None
+        """Connections are the user's: lent for one operation, and not to be set up in any way. A pool belongs to one
+        event loop; on any other, connections are our own.
+        """
+        return self._pool is not None and asyncio.get_running_loop() is self._loop
 
     async def open(self) -> AsyncConnection[Any]:
         """A connection of one's own, for its owner to close."""
@@ -87,11 +91,18 @@ class Database:
     async def session(self) -> AsyncIterator[Session]:
         """For one operation: a short connection, or a loan from the pool."""
         async with self.loan() as connection:
-            yield Session(connection, self.schema, self._prepared_on(connection))
+            session = Session(connection, self.schema, self._prepared_on(connection))
+            try:
+                yield session
+            finally:
+                if connection in self._prepared:
+                    self._prepared[connection] = session.prepared
 
     def _prepared_on(self, connection: AsyncConnection[Any]) -> set[bytes] | None:
-        """On a connection that is lent again and again: what we prepared on it, if its owner lets psycopg prepare."""
-        if self._pool is None or connection.prepare_threshold is None:
+        """On a connection that is lent again and again: what we prepared on it, if its owner lets psycopg prepare, and
+        what we prepare is not discarded in between.
+        """
+        if not self.is_pooled or connection.prepare_threshold is None:
             return None
         return self._prepared.setdefault(connection, set())
 
@@ -118,7 +129,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def loan(self) -> AsyncIterator[AsyncConnection[Any]]:
-        if self._pool is not None:
+        if self._pool is not None and self.is_pooled:
             async with self._pool.connection() as connection:
                 yield connection
             return
@@ -149,11 +160,13 @@ def _dsn_of(pool: AsyncConnectionPool[Any] | None) -> str:
     """A worker keeps connections of its own beside the pool, to the same database."""
     if pool is None:
         return ""
-    if not isinstance(pool.conninfo, str):
+    if callable(pool.conninfo) or callable(pool.kwargs):
         raise InvalidOption(
-            "a pool whose conninfo is a function does not tell where it connects; give Werk the dsn too"
+            "a pool whose conninfo or kwargs are a function does not tell where it connects; give Werk the dsn too"
         )
-    return pool.conninfo
+    keywords = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}  # the others are psycopg's own
+    given = {name: value for name, value in (pool.kwargs or {}).items() if name in keywords}
+    return make_conninfo(pool.conninfo or "", **given)
 
 
 def _unreachable(dsn: str, error: psycopg.Error) -> str:

@@ -41,7 +41,8 @@ class Inserter:
         self._database = database
         self._store = EnqueueStore(database.schema)
         self._endings = Endings(database.schema)
-        self._batchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakKeyDictionary()
+        # what runs on its loop keeps it, and nothing keeps the loop
+        self._batchers: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, Batcher] = weakref.WeakValueDictionary()
         self._checked: weakref.WeakSet[AsyncConnection[Any]] = weakref.WeakSet()
 
     async def insert(self, spec: Spec, connection: AsyncConnection[Any] | None = None) -> Job | None:

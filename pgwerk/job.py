@@ -113,9 +113,10 @@ class Job:
         """
         values = {name: row[name] for name in _JOB if name in row}
         found = cls(**values, status=JobStatus(row["status"]))
-        for name in ("payload", "result", "meta"):
+        own = serializer if found.callback_of is None else None  # a callback's payload is written in SQL
+        for name, reader in {"payload": own, "result": serializer, "meta": None}.items():
             try:
-                setattr(found, name, decoded(values.get(name), name, found.id, serializer))
+                setattr(found, name, decoded(values.get(name), name, found.id, reader))
             except NotSerializable as error:
                 if not is_one_of_many:
                     raise
@@ -154,12 +155,14 @@ def job_id(job: object) -> int:
     return int(job)
 
 
-def decoded(text: Any, name: str, number: int, serializer: Serializer) -> Any:
-    """Of a row's column, which anybody may have written. Meta is for people and queries, whatever the app speaks."""
+def decoded(text: Any, name: str, number: int, serializer: Serializer | None) -> Any:
+    """Of a row's column, which anybody may have written. Without a serializer it is plain JSON, whatever the app
+    speaks: for people and queries, or by the engine itself.
+    """
     if not isinstance(text, str | bytes):
         return text
     try:
-        return orjson.loads(text) if name == "meta" else serializer.loads(text)
+        return orjson.loads(text) if serializer is None else serializer.loads(text)
     except Exception as error:
         raise NotSerializable(f"the {name} of job {number} cannot be read: {one_line(error)}") from error
 

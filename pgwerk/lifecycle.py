@@ -64,7 +64,8 @@ class Lifecycle:
         self._server: embedded.Server | None = None
         self._connecting = asyncio.Lock()
         self._users, self._is_kept = 0, False
-        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakKeyDictionary()
+        # what runs on its loop keeps it, and nothing keeps the loop
+        self._waiters: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, Waiters] = weakref.WeakValueDictionary()
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
         self._before_enqueue: list[Hook] = []

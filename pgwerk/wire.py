@@ -82,27 +82,27 @@ class Session:
     """A connection that speaks in whole transactions. What goes wrong on the way closes it: its state is unknown."""
 
     def __init__(self, connection: AsyncConnection[Any], schema: str, prepared: set[bytes] | None = None) -> None:
-        """`prepared` are the statements that are prepared on it; without, nothing is prepared yet."""
+        """`prepared` are the statements that are prepared on it; None: nothing is to be, or not yet."""
         self.pgconn: PGconn = connection.pgconn
         self._transformer = Transformer(READING)  # it knows by now how to read what it has read before
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
-        self._has_settled = False
-        self._prepared = prepared
+        self.has_settled = False
+        self.prepared = prepared
         _sessions.add(self)
 
     async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
         what frames each transaction elsewhere is said once. `whole_tables` is "on" for plans that may read them.
         """
-        if self._has_settled:
+        if self.has_settled:
             return
-        self._has_settled = True
+        self.has_settled = True
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
-            self.is_own, self._prepared = True, set()
+            self.is_own, self.prepared = True, set()
 
     async def transact(self, *calls: Saying) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
@@ -113,7 +113,7 @@ class Session:
         for _ in range(_TRIES):
             (answers,) = await self.converse(calls)
             if isinstance(answers, _UNPREPARED) and not self.is_own:
-                self._prepared = None
+                self.prepared = None
             elif not isinstance(answers, _GAVE_WAY):
                 break
         if isinstance(answers, psycopg.Error):
@@ -220,13 +220,13 @@ class Session:
     def _send(self, call: Call[Any]) -> bytes | None:
         """The statement's name, where it had to be prepared first and so has one more result to come."""
         values = [as_wire(value) for value in call.values]
-        if self._prepared is None:
+        if self.prepared is None:
             self.pgconn.send_query_params(call.statement.wire, values, result_format=_BINARY)
             return None
         name = call.statement.identity
-        fresh = name not in self._prepared
+        fresh = name not in self.prepared
         if fresh:
-            self._prepared.add(name)
+            self.prepared.add(name)
             self.pgconn.send_prepare(name, call.statement.wire)
         self.pgconn.send_query_prepared(name, values, result_format=_BINARY)
         return name if fresh else None
@@ -238,8 +238,8 @@ class Session:
         executed = yield from _result(self.pgconn, deadline)
         if result.status in _DONE:
             return executed
-        if self._prepared is not None:
-            self._prepared.discard(prepared)
+        if self.prepared is not None:
+            self.prepared.discard(prepared)
         return result
 
     def _answers(self, group: Sequence[Said], wanted: int) -> Steps[list[Any] | psycopg.Error]:

@@ -289,11 +289,18 @@ where a.job_id = :job_id::bigint and j.id = a.job_id
 returning a.job_id;
 
 -- name: let_go
--- As if their time were over: they are forgotten as soon as nobody needs them any more. `anew`: but for those whose
--- time was over before.
-update pgwerk.finished set expires_at = now()
-where job_id = any (:ids::bigint[]) and (not :anew::boolean or expires_at is null or expires_at > now())
-returning job_id;
+-- As if their time were over: they are forgotten as soon as their callbacks have ended. Nobody keeps them by waiting:
+-- who waits hears that the job is gone, and who has died would keep it for a day. `anew`: but for those whose time was
+-- over before.
+with let_go as (
+    update pgwerk.finished set expires_at = now()
+    where job_id = any (:ids::bigint[]) and (not :anew::boolean or expires_at is null or expires_at > now())
+    returning job_id
+),
+unwaited as (
+    delete from pgwerk.waiter where job_id = any (array(select job_id from let_go))
+)
+select job_id from let_go;
 
 -- name: ended_before
 -- Of one status, by age; without those that are about to go.
@@ -305,8 +312,8 @@ limit :batch::bigint;
 
 -- name: wait_for
 -- Register first, then look: an end that the look does not see yet will be notified.
-insert into pgwerk.waiter (job_id, until)
-select :job_id::bigint, now() + :seconds::double precision * interval '1 second'
+insert into pgwerk.waiter (id, job_id, until)
+select :row::bigint, :job_id::bigint, now() + :seconds::double precision * interval '1 second'
 where not exists (select from pgwerk.finished where job_id = :job_id::bigint);
 
 -- name: ended_of
@@ -317,7 +324,8 @@ where exists (select from pgwerk.finished f where f.job_id = w.id offset 0)
     or not exists (select from pgwerk.job j where j.id = w.id offset 0);
 
 -- name: stop_waiting
-delete from pgwerk.waiter where job_id = any (:ids::bigint[]);
+-- One's own rows: somebody else may not have read the job yet.
+delete from pgwerk.waiter where id = any (:rows::bigint[]);
 
 -- name: truncate
 truncate

@@ -73,11 +73,11 @@ with spec as materialized (
         heartbeat_secs double precision, ttl double precision, result_ttl double precision, failure_ttl double precision,
         failure_mode text, on_success jsonb, on_failure jsonb, on_stopped jsonb, repeat_remaining integer,
         repeat_intervals double precision[], depends_on json, delay double precision, at timestamptz,
-        waited double precision, schedule_name text
+        waited double precision, waiter bigint, schedule_name text
     )) with ordinality as s (
         function, payload, queue, priority, key, group_key, meta, max_attempts, retry_intervals, timeout_secs,
         heartbeat_secs, ttl, result_ttl, failure_ttl, failure_mode, on_success, on_failure, on_stopped,
-        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, schedule_name,
+        repeat_remaining, repeat_intervals, depends_on, delay, at, waited, waiter, schedule_name,
         place)
     where pg_current_xact_id() is not null
 ),
@@ -142,8 +142,8 @@ tied as (
     select edge.job_id, edge.on_id, edge.allow_failure from edge join fresh on fresh.id = edge.job_id
 ),
 watched as (
-    insert into pgwerk.waiter (job_id, until)
-    select id, statement_timestamp() + waited * interval '1 second' from fresh where waited is not null
+    insert into pgwerk.waiter (id, job_id, until)
+    select waiter, id, statement_timestamp() + waited * interval '1 second' from fresh where waited is not null
 ),
 -- at most one notification a queue, and none where no worker has said that it is idle: the commit of a
 -- transaction that notifies takes a lock of the whole server. A transaction of unknown length always notifies.

@@ -60,11 +60,11 @@ class ControlStore(Catalogue):
     def is_pending(self, job_id: int) -> Call[bool]:
         return self._call("is_pending", lambda rows: bool(rows[0]["is_pending"]), job_id=job_id)
 
-    def wait_for(self, job_id: int, seconds: float) -> Call[None]:
-        return self._call("wait_for", nothing, job_id=job_id, seconds=seconds)
+    def wait_for(self, row: int, job_id: int, seconds: float) -> Call[None]:
+        return self._call("wait_for", nothing, row=row, job_id=job_id, seconds=seconds)
 
     def ended_of(self, ids: Sequence[int]) -> Call[set[int]]:
         return self._call("ended_of", lambda rows: {row["job_id"] for row in rows}, ids=list(ids))
 
-    def stop_waiting(self, ids: Sequence[int]) -> Call[None]:
-        return self._call("stop_waiting", nothing, ids=list(ids))
+    def stop_waiting(self, rows: Sequence[int]) -> Call[None]:
+        return self._call("stop_waiting", nothing, rows=list(rows))

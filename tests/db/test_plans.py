@@ -189,9 +189,9 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
         "expired": maintenance.expired(),
         "add_up": maintenance.add_up(),
         "is_pending": control.is_pending(ready[0]),
-        "wait_for": control.wait_for(active[0], 60.0),
+        "wait_for": control.wait_for(-1, active[0], 60.0),
         "ended_of": control.ended_of([*active, *finished]),
-        "stop_waiting": control.stop_waiting([40, 80]),
+        "stop_waiting": control.stop_waiting([1, 2]),
         "get_jobs": control.get_jobs([*ready, *scheduled, *active, *finished]),
         "executions": control.executions(active[0]),
     }  # fmt: skip

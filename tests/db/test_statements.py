@@ -235,7 +235,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (overview.list_workers(None), overview.queue_stats(callbacks=True))
     yield from (overview.server_info(), overview.vacuum(), control.truncate())
     yield from (control.get_jobs([1]), control.executions(1), control.is_pending(1))
-    yield from (control.wait_for(1, 1), control.ended_of([1]), control.stop_waiting([1]))
+    yield from (control.wait_for(-1, 1, 1), control.ended_of([1]), control.stop_waiting([-1]))
     yield from (maintenance.duties(), maintenance.promote(0), maintenance.lost(), maintenance.expired())
     yield from (maintenance.forget_workers(), maintenance.forget_waiters(), maintenance.forget([1]))
     yield from (maintenance.add_up(), maintenance.forget_tally())

@@ -13,6 +13,7 @@ from pgwerk import EnqueueParams, JobNotFound, ServerUnreachable, Werk
 from pgwerk.batch import LINGER
 from pgwerk.wire import Session
 from tests import handlers
+from tests.feature.test_running import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PREPARED = "select count(*) from pg_prepared_statements where name like 'pgwerk_enqueue_%'"
 OURS = "select pid from pg_stat_activity where application_name = 'pgwerk' and datname = current_database()"
+
+WAITS_FOR = "select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
 
 
 @pytest.fixture
@@ -64,21 +67,48 @@ async def test_what_comes_while_a_caller_sends_goes_together(app: Werk, opened: 
     assert len(opened) == 1
 
 
+@pytest.mark.parametrize("enqueued", [0, 1, 2], ids=["a new connection", "a second use", "a burst"])
 async def test_a_caller_that_gives_up_takes_nobody_with_it(
-    app: Werk, opened: list[Session], dsn: str, schema: str
+    app: Werk, dsn: str, schema: str, query: Query, enqueued: int
 ) -> None:
-    await app.enqueue(handlers.noop)
+    for _ in range(enqueued):
+        await app.enqueue(handlers.noop)
     with psycopg.connect(dsn) as connection:
         connection.execute(f'lock table "{schema}".ready in exclusive mode')
-        first = asyncio.create_task(app.enqueue(handlers.echo, 1))
-        await asyncio.sleep(0)
-        others = [asyncio.create_task(app.enqueue(handlers.echo, number)) for number in (2, 3)]
-        await asyncio.sleep(0)
+        first, *others = [asyncio.create_task(app.enqueue(handlers.echo, number)) for number in range(3)]
+        await until(lambda: query(WAITS_FOR, connection.info.backend_pid), "a batch is on its way")
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-    assert [job.payload["args"] for job in await asyncio.gather(*others) if job and job.payload] == [[2], [3]]
-    assert len(opened) == 2
+    assert [job.payload["args"] for job in await asyncio.gather(*others) if job and job.payload] == [[1], [2]]
+
+
+async def test_what_was_cancelled_before_it_was_sent_is_not_sent(
+    app: Werk, dsn: str, schema: str, query: Query
+) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute(f'lock table "{schema}".ready in exclusive mode')
+        sent = asyncio.create_task(app.enqueue(handlers.echo, 1))
+        await until(lambda: query(WAITS_FOR, connection.info.backend_pid), "it is on its way")
+        late = asyncio.create_task(app.enqueue(handlers.echo, 2))
+        await asyncio.sleep(0)
+        late.cancel()
+    assert await sent
+    assert await app.enqueue(handlers.echo, 3)
+    assert query("select payload -> 'args' from job order by id") == [([1],), ([3],)]
+
+
+async def test_a_disconnect_waits_for_what_is_under_way(app: Werk, dsn: str, schema: str, query: Query) -> None:
+    for _ in range(2):
+        await app.enqueue(handlers.noop)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(f'lock table "{schema}".ready in exclusive mode')
+        sent = asyncio.create_task(app.enqueue(handlers.noop))
+        await until(lambda: query(WAITS_FOR, connection.info.backend_pid), "it is on its way")
+        ending = asyncio.create_task(app.disconnect())
+        await asyncio.sleep(0)
+    await ending
+    assert await sent
 
 
 async def test_a_connection_that_broke_before_anything_was_sent_is_replaced(

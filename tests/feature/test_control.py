@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
 from pgwerk.worker import attempts
 from tests import handlers
+from tests.feature.test_running import until
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pgwerk import Context, Job
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def working(app: Werk, **options: Any) -> AsyncIterator[AsyncWorker]:
     worker = AsyncWorker(app, shutdown_timeout=0.05, **options)
     task = asyncio.create_task(worker.run())
@@ -234,6 +235,23 @@ async def test_delete_job_leaves_a_running_one_alone(app: Werk) -> None:
         await runs(app, job)
         assert not await app.delete_job(job)
         assert (await app.get_job(job)).status == JobStatus.Active
+
+
+async def test_delete_job_takes_a_job_that_somebody_waits_for(app: Werk, query: Any) -> None:
+    """Who waits may have died, and would keep it for a day."""
+    ended, queued = await asked(app, handlers.noop, _key="k"), await asked(app, handlers.noop, _queue="later")
+    await app.cancel_job(ended)
+    query("insert into waiter (job_id, until) select id, now() + interval '1 hour' from job")
+    wait = asyncio.create_task(app.wait_for(queued))
+    await until(lambda: query("select count(*) from waiter") == [(3,)], "somebody waits")
+    for job in (ended, queued):
+        assert await app.delete_job(job)
+        with pytest.raises(JobNotFound):
+            await app.get_job(job)
+    with contextlib.suppress(JobNotFound):  # if it did not look before it was gone
+        assert (await wait).status == JobStatus.Aborted
+    assert query("select * from waiter") == []
+    assert await app.enqueue(handlers.noop, _key="k") is not None
 
 
 async def test_deleting_frees_the_key(app: Werk) -> None:

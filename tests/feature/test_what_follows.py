@@ -17,6 +17,7 @@ from pgwerk import (
     Job,
     JobNotFound,
     JobStatus,
+    PickleSerializer,
     Repeat,
     Werk,
 )
@@ -175,6 +176,16 @@ async def test_a_dependency_that_was_deleted_dooms(app: Werk) -> None:
 
 
 # Callbacks.
+
+
+async def test_a_callback_is_read_whatever_the_app_speaks(app: Werk, dsn: str, schema: str) -> None:
+    async with Werk(dsn, schema=schema, serializer=PickleSerializer()) as pickling:
+        job = await asked(pickling, handlers.square, 3, _on_success=handlers.remember)
+        await drain(pickling)
+        (callback,) = await callbacks(pickling)
+        found = await pickling.get_job(callback)
+        assert found == await pickling.wait_for(callback) == callback
+        assert (found.payload, found.result) == ({"args": [], "kwargs": {}}, f"job {job.id} complete: 9")
 
 
 async def test_on_success_is_called_with_the_job_as_it_ended(app: Werk) -> None:
