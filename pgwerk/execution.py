@@ -106,6 +106,11 @@ class Outcome(NamedTuple):
             return "send_back"
         return "settle" if self.has_sequel or self.status != "complete" else "complete"
 
+    def aborted(self) -> Outcome:
+        has_begun = self.status != "unstarted"  # what has not is settled as one that expired: it used no attempt
+        words = "aborted while it ran" if has_begun else "aborted before it ran"
+        return self._replace(status="aborted", delay=0.0, error=words, expired=not has_begun)
+
     def wire(self) -> dict[str, Any]:
         guarded = {
             "job_id": self.job_id,

@@ -137,7 +137,7 @@ class Exchange:
             await self._read_settlement(turn, answers["settle"], outcomes)
         if isinstance(error := answers.get("tally"), psycopg.Error) and error.sqlstate:
             events.emit(events.DutyFailed("the tally of the last second", one_line(error)))
-        turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
+        turn.unsettled += failures(turn.ended.doomed)
         await self._read_subjects(turn)
         return turn
 
@@ -245,7 +245,9 @@ class Exchange:
 
     async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
         if not isinstance(answers, psycopg.Error):
-            turn.ended |= merged(answers)
+            ended = merged(answers)
+            turn.ended |= ended
+            turn.unsettled += aborts(outcomes, ended.found)
         elif not is_refusal(answers):
             turn.unsettled += outcomes
             self._note_failure(turn, "settle", answers)
