@@ -20,7 +20,7 @@ from pgwerk.worker.pace import PATIENCE, Pace
 from pgwerk.worker.running import End, Running, end_of, told_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from pgwerk.store.exchange import Claimed
     from pgwerk.wire import Row
@@ -154,14 +154,25 @@ class Attempts:
             self._end_from_outside(running, Verdict.LOST)
 
     def due_signs(self) -> list[Sign]:
-        """Signs of life to be given now; the next ones are due a heartbeat later."""
-        now, signs = time.monotonic(), []
-        for job_id, running in self._running.items():
-            if running.sign_at is not None and running.sign_at <= now:
-                heartbeat = running.row.heartbeat_secs or 0.0
-                running.sign_at = now + heartbeat
-                signs.append(Sign(job_id, running.claim_no, heartbeat))
-        return signs
+        """Signs of life to be given now. They stay due until `signed` says that they were given."""
+        now = time.monotonic()
+        return [
+            Sign(job_id, running.claim_no, running.row.heartbeat_secs or 0.0)
+            for job_id, running in self._running.items()
+            if running.sign_at is not None and running.sign_at <= now
+        ]
+
+    def signed(self, signs: Iterable[Sign]) -> None:
+        """The next ones are due a heartbeat later."""
+        for sign in signs:
+            if (running := self._running.get(sign.job_id)) and running.claim_no == sign.claim_no:
+                running.sign_at = time.monotonic() + sign.heartbeat
+
+    def sign_all(self) -> None:
+        """The database misses some: all that were promised are due now."""
+        for running in self._running.values():
+            if running.sign_at is not None:
+                running.sign_at = 0.0
 
     def refused(self, outcome: Outcome, error: str) -> None:
         """The server would not store it: the attempt fails with the server's words. If it would not store that

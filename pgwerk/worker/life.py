@@ -73,8 +73,9 @@ class Life:
         self._attempts = Attempts(worker, self.id, self._executor, self.look, self._touched)
         self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
         self._beat = Beat(
-            self._database, self.id, self.name, worker.config.heartbeat_interval, self._lose, self._rounds.nudge
-        )
+            self._database, self.id, self.name, worker.config.heartbeat_interval,
+            self._lose, self._rounds.nudge, self._sign_all,
+        )  # fmt: skip
         await self._exchange.connect()
         self._say_started()
 
@@ -192,6 +193,10 @@ class Life:
         self._wake()
 
     def _touched(self) -> None:
+        self._upkeep.look()
+
+    def _sign_all(self) -> None:
+        self._attempts.sign_all()
         self._upkeep.look()
 
     def _wake(self) -> None:
