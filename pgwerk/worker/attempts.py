@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
@@ -15,6 +17,7 @@ from pgwerk.errors import HandlerNotFound, NotSerializable, ProcessDied
 from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
+from pgwerk.worker.exchange import HEAVY
 from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
 from pgwerk.worker.running import End, Running, end_of, told_to_end
@@ -81,12 +84,16 @@ class Attempts:
         return self._running.keys() | self._ahead.keys() | {outcome.job_id for outcome in self._outcomes}
 
     def take_outcomes(self) -> list[Outcome]:
-        taken, self._outcomes = self._outcomes, []
+        """All of them, or as many as are not too heavy together."""
+        sizes = accumulate(outcome.size for outcome in self._outcomes)
+        count = max(1, bisect_right(list(sizes), HEAVY))
+        taken, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         return taken
 
     def give_back(self, outcomes: list[Outcome]) -> None:
-        """They could not be stored yet."""
-        self._outcomes[:0] = outcomes
+        """They could not be stored yet. What the server took too long over lets the others go first."""
+        self._outcomes[:0] = [outcome for outcome in outcomes if not outcome.tries]
+        self._outcomes += [outcome for outcome in outcomes if outcome.tries]
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         if not self._is_known(row, claim_no):
