@@ -32,8 +32,12 @@ class Dependency:
 
 
 def edges(several: Sequence[EnqueueParams]) -> list[Edges | None]:
-    """For each job of a call: an edge names a job that is there, or the place (from 1) of another one of the call."""
+    """For each job of a call: an edge names a job that is there, or the place (from 1) of another one of the call. Of
+    several with one key that is the first: the others are not written.
+    """
     places = {id(each): place for place, each in enumerate(several, 1)}
+    keyed = {each.key: places[id(each)] for each in reversed(several) if isinstance(each.key, str)}
+    places |= {id(each): keyed[each.key] for each in several if isinstance(each.key, str)}
     found = [_edges(each.depends_on, places) for each in several]
     upstream = [[edge["on_place"] for edge in some or () if edge["on_place"] is not None] for some in found]
     if any(upstream):

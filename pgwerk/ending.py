@@ -11,7 +11,7 @@ from pgwerk.store.ending import Ended, EndingStore
 from pgwerk.store.maintenance import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pgwerk.wire import Session
 
@@ -23,8 +23,6 @@ class Endings:
     async def end(self, session: Session, outcomes: Sequence[Outcome]) -> Ended:
         """Ends these, each where it still is as its outcome says, and step by step whatever can never run then."""
         ended = merged(await session.transact(*self._store.end(outcomes)))
-        if ended.aborted:
-            await self.end(session, aborts(ended.aborted))
         await self.cascade(session, ended.doomed)
         return ended
 
@@ -53,9 +51,12 @@ def failures(doomed: Mapping[int, str]) -> list[Outcome]:
     return [Outcome(job_id, None, None, "failed", error=why) for job_id, why in doomed.items()]
 
 
-def aborts(ids: Iterable[int]) -> list[Outcome]:
-    """Of jobs that somebody wanted to end while they ran, and that came back by themselves just then."""
-    return [Outcome(job_id, None, None, "aborted", error="aborted while it ran") for job_id in ids]
+def aborts(outcomes: Iterable[Outcome], found: Collection[int]) -> list[Outcome]:
+    """Of attempts whose jobs were to come back, and were not let: somebody wants to end them for good. Or they are not
+    ours any more, which settling them finds out.
+    """
+    stayed = [outcome for outcome in outcomes if outcome.returns and outcome.job_id not in found]
+    return [outcome.aborted() for outcome in stayed]
 
 
 def merged(parts: Iterable[Ended]) -> Ended:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LONGEST_BACKOFF = 300.0  # seconds
+LONGEST_ERROR = 2**20  # characters
 JITTER = 0.1  # of the backoff, added at random so that jobs that failed together do not come back together
 _TELLS_ALL = (HandlerNotFound, NotSerializable, ProcessDied)  # errors whose words are enough: no handler's traceback
 
@@ -92,10 +93,17 @@ class Outcome(NamedTuple):
     ran: Ran | None = None
     """Whoever reports it counts it; None: the statement that ends it does."""
 
+    tries: int = 0
+    """How often the server has taken too long over it alone."""
+
     @property
     def claim(self) -> tuple[int, int | None]:
         """Names this attempt among all that a worker ever has."""
         return self.job_id, self.claim_no
+
+    @property
+    def size(self) -> int:
+        return len(self.result or b"") + len(self.error or "")
 
     @property
     def returns(self) -> bool:
@@ -108,6 +116,11 @@ class Outcome(NamedTuple):
         if self.returns:
             return "send_back"
         return "settle" if self.has_sequel or self.status != "complete" else "complete"
+
+    def aborted(self) -> Outcome:
+        has_begun = self.status != "unstarted"  # what has not is settled as one that expired: it used no attempt
+        words = "aborted while it ran" if has_begun else "aborted before it ran"
+        return self._replace(status="aborted", delay=0.0, error=words, expired=not has_begun)
 
     def wire(self) -> dict[str, Any]:
         guarded = {
@@ -182,5 +195,5 @@ def expired(ttl: float | None) -> str:
 
 
 def storable(text: str) -> str:
-    """Postgres takes no NUL and no half of a surrogate pair."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    """Postgres takes no NUL and no half of a surrogate pair, and nobody reads more than so much."""
+    return text[:LONGEST_ERROR].replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

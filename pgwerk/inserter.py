@@ -22,7 +22,7 @@ from pgwerk.store.enqueue import EnqueueStore
 from pgwerk.store.schema import SchemaStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pgwerk.allow import Allowed
     from pgwerk.db import Database
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pgwerk.wire import Call, Saying
 
 PAGE = 1000  # jobs in one statement: while the server writes a page, the next is looked at and put into words
+TRIES = 4  # again, if somebody else takes a key just then
 BULK = 10_000  # … that have keys, which are taken in their order, or other things to be known of before
 
 
@@ -82,8 +83,13 @@ class Inserter:
             await batcher.close()
 
     async def _insert_on(self, connection: AsyncConnection[Any], specs: Sequence[Spec]) -> list[Job | None]:
-        async with connection.transaction() if len(specs) > BULK else contextlib.nullcontext():
-            jobs = _known([await run_on(connection, call) for call in self._calls(specs, always=True)])
+        calls, is_tied = self._calls(specs, always=True), _are_tied_by_key(specs)
+
+        async def write() -> list[Inserted]:
+            async with connection.transaction() if is_tied or len(calls) > 1 else contextlib.nullcontext():
+                return [await run_on(connection, call) for call in calls]
+
+        jobs = _known(await (_insist(write) if is_tied else write()))
         if upstream := _upstream(specs):
             released = await run_on(connection, EndingStore(self._database.schema).release(upstream))
             _promote(jobs, released.promoted)
@@ -93,7 +99,7 @@ class Inserter:
         """What a dependency's end could not see of it while it was being written is looked at once it is."""
         try:
             async with self._batcher().lend() as session:
-                jobs = _known(await session.transact(*calls))
+                jobs = _known(await _insist(partial(session.transact, *calls)))
                 if upstream:
                     released = await self._endings.release(session, upstream)
                     _promote(jobs, released.promoted)
@@ -137,6 +143,22 @@ def _known(pages: Sequence[Inserted]) -> list[Job | None]:
     if unknown:
         raise JobNotFound(f"_depends_on names job {unknown[0]}, which does not exist; nothing was enqueued")
     return [job for page in pages for job in page.jobs]
+
+
+async def _insist(write: Callable[[], Awaitable[list[Inserted]]]) -> list[Inserted]:
+    """Again, where a job of the call depends on one whose key somebody took just then: only whoever comes again sees
+    his (enqueue.sql).
+    """
+    for _ in range(TRIES):
+        with contextlib.suppress(psycopg.errors.NotNullViolation):
+            return await write()
+    return await write()
+
+
+def _are_tied_by_key(specs: Sequence[Spec]) -> bool:
+    """One of them depends on another one that has a key."""
+    named = {edge["on_place"] for spec in specs for edge in spec.columns.get("depends_on", ())} - {None}
+    return any("key" in specs[place - 1].columns for place in named)
 
 
 def _promote(jobs: Sequence[Job | None], promoted: Mapping[int, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -142,10 +143,18 @@ class Lifecycle:
         """The same app for another process or thread: it needs no `connect()`, and opens a short connection of its own
         whenever it is used.
         """
-        config = self.config.changed(dsn=self.database.dsn)
-        twin = type(self)(config=config, serializer=self.serializer, connect=self._connect)
-        twin._use(Database(self.database.dsn, config.schema, connect=self._connect))  # noqa: SLF001 - itself
+        twin = copy.copy(self)
+        twin._detach(self.database.dsn)  # noqa: SLF001 - itself
         return twin
+
+    def _detach(self, dsn: str) -> None:
+        """Hooks and whatever a subclass has stay; the start and the end are those of the app it was copied from."""
+        self.config = self.config.changed(dsn=dsn)
+        self._pool, self._server, self._connecting = None, None, asyncio.Lock()
+        self._users, self._is_kept = 0, True
+        self._waiters = weakref.WeakValueDictionary()
+        self._startup, self._shutdown, self.schedulers = [], [], []
+        self._use(Database(dsn, self.config.schema, connect=self._connect))
 
     async def disconnect(self) -> None:
         if self._database is not None:

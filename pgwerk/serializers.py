@@ -16,6 +16,8 @@ import orjson
 
 from pgwerk.errors import NotSerializable, brief
 
+LARGEST = 128 * 2**20  # bytes of JSON; twice as much and Postgres has no room for it, or takes longer than it is given
+
 # jsonb rewrites 1e16 as a whole number, and it would come back as one; 10000000000000000.0 stays what it is
 _EXPONENT = re.compile(rb"\de\+\d")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|\d(?:\.\d+)?e\+\d+')
@@ -29,6 +31,16 @@ class Serializer(Protocol):
         """Raises `NotSerializable` for what would not come back as it was."""
 
     def loads(self, text: str | bytes) -> Any: ...
+
+
+def bounded(text: bytes, what: str) -> bytes:
+    """Raises `NotSerializable` for more than the database takes in good time."""
+    if len(text) > LARGEST:
+        raise NotSerializable(
+            f"{what} may take {LARGEST / 2**20:g} MiB as JSON, got {len(text) / 2**20:.1f} MiB; keep them elsewhere, "
+            "and pass on where they are"
+        )
+    return text
 
 
 class JSONSerializer:

@@ -15,7 +15,7 @@ from pgwerk.dependencies import Edges, edges
 from pgwerk.errors import InvalidOption, InvalidType, NotSerializable, brief
 from pgwerk.handlers import Handler, handler_of
 from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, FailureMode, Options, Repeat, Retry
-from pgwerk.serializers import JSONSerializer, plain_json
+from pgwerk.serializers import LARGEST, JSONSerializer, bounded, plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,13 +179,17 @@ def _payload(payload: dict[str, Any], serializer: Serializer) -> bytes:
         raise
     if not isinstance(text, bytes):
         raise InvalidType(f"a serializer's dumps gives bytes, got {type(text).__name__} from {brief(serializer)}")
-    return text
+    return bounded(text, "arguments")
 
 
 def _payloads(payloads: Sequence[dict[str, Any]], serializer: Serializer) -> bytes:
     """In one go, where that is the same as one after the other."""
     text = plain_json(payloads) if type(serializer) is JSONSerializer else None
-    return text[1:-1] if text else b",".join([_payload(payload, serializer) for payload in payloads])
+    return (
+        text[1:-1]
+        if text and len(text) <= LARGEST
+        else b",".join([_payload(payload, serializer) for payload in payloads])
+    )
 
 
 def _check_argument(name: int | str, value: Any, serializer: Serializer) -> None:

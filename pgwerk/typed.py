@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -69,6 +69,7 @@ _READERS: dict[str, Callable[[Any, Allowed], Any]] = {
     **{name: partial(_several, kind) for kind, name in _SEVERAL.items()},
     "dict": lambda value, allowed: {_restored(key, allowed): _restored(item, allowed) for key, item in value},
     "enum": lambda value, allowed: _class(value[0], Enum, allowed)[value[1]],
+    "flags": lambda value, allowed: _class(value[0], Flag, allowed)(value[1]),
     "dataclass": lambda value, allowed: _rebuilt(value[0], value[1], allowed),
 }
 
@@ -86,6 +87,8 @@ def _marked(value: Any) -> Any:
         return {TYPE: name, VALUE: write(value)}
     if kind in _SEVERAL:
         return {TYPE: _SEVERAL[kind], VALUE: [_marked(item) for item in value]}
+    if isinstance(value, Flag) and value.name not in kind.__members__:  # none, or several of them: only a number
+        return {TYPE: "flags", VALUE: [_path(kind), value.value]}
     if isinstance(value, Enum):
         return {TYPE: "enum", VALUE: [_path(kind), value.name]}
     if dataclasses.is_dataclass(value):

@@ -155,8 +155,8 @@ from finished;
 
 -- name: send_back
 -- Ends attempts, not jobs: `retry` uses the attempt up, `back` does not, and `unstarted` can still expire. The same
--- guard, the same answer. What somebody wants to end for good does not come back at once: whoever reads the answer ends
--- it where it stands now.
+-- guard, the same answer. What somebody wants to end for good stays where it is: whoever does not find it in the answer
+-- settles it, and should he die before that, rescue does.
 with outcome as materialized (
     select * from json_to_recordset(:outcomes::json) as o (
         job_id bigint, worker_id bigint, claim_no bigint, status text, delay double precision, error text,
@@ -165,10 +165,9 @@ with outcome as materialized (
 held as (
     delete from pgwerk.active a using outcome o
     where a.job_id = any (array(select job_id from outcome))
-        and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no
+        and a.job_id = o.job_id and a.worker_id = o.worker_id and a.claim_no = o.claim_no and not a.is_aborting
     returning
-        a.job_id, a.worker_id, a.attempt, a.group_key, a.started_at, o.status, a.is_aborting, o.error, o.is_counted,
-        case when a.is_aborting then greatest(o.delay, 60) else o.delay end as delay,
+        a.job_id, a.worker_id, a.attempt, a.group_key, a.started_at, o.status, o.delay, o.error, o.is_counted,
         case when o.status = 'unstarted' then a.expires_at end as expires_at
 ),
 tried as (
@@ -201,7 +200,7 @@ called as materialized (
     select pg_notify(:channel, 'ready ' || q.queue) from (select distinct queue from returned) q
     where exists (select from pgwerk.idle)
 )
-select held.job_id, held.is_aborting, (select count(*) from called) as calls from held;
+select held.job_id, (select count(*) from called) as calls from held;
 
 -- name: free
 -- Next statement of the same transaction, for jobs that left `active` or `ready`: the best that is blocked in each

@@ -81,15 +81,14 @@ with spec as materialized (
         place)
     where pg_current_xact_id() is not null
 ),
--- A dependency is a job that is there, or another one of this call; of that, whoever holds its key.
+-- A dependency is a job that is there, or another one of this call.
 edge as materialized (
     select
-        s.id as job_id, coalesce(d.on_id, holder.id, other.id) as on_id, d.allow_failure,
+        s.id as job_id, d.on_id, other.id as other_id, other.key as other_key, d.allow_failure,
         d.on_id is not null and not exists (select from pgwerk.job j where j.id = d.on_id offset 0) as is_unknown
     from spec s
     cross join lateral json_to_recordset(s.depends_on) as d (on_id bigint, on_place bigint, allow_failure boolean)
     left join spec other on other.place = d.on_place
-    left join pgwerk.job holder on holder.key = other.key
     where s.depends_on is not null
 ),
 inserted as (
@@ -132,14 +131,23 @@ set_aside as (
     insert into pgwerk.scheduled (job_id, due, queue, priority, attempt, group_key, ttl)
     select id, due, queue, priority, 1, group_key, ttl from fresh where status = 'scheduled'
 ),
+-- Of one whose key was taken, whoever holds it. Who took it while we waited for him is not to be seen from here: null,
+-- which no dependency may be, so that nothing is written and the caller comes again.
+tie as materialized (
+    select e.job_id, coalesce(e.on_id, own.id, holder.id) as on_id, bool_and(e.allow_failure) as allow_failure
+    from edge e
+    join inserted on inserted.id = e.job_id
+    left join inserted own on own.id = e.other_id
+    left join pgwerk.job holder on holder.key = e.other_key and own.id is null
+    group by 1, 2
+),
 kept_waiting as (
     insert into pgwerk.waiting (job_id, queue, priority, group_key, due, ttl, unmet)
-    select fresh.id, queue, priority, group_key, due, ttl, e.edges
-    from fresh join (select job_id, count(*) as edges from edge group by job_id) e on e.job_id = fresh.id
+    select fresh.id, queue, priority, group_key, due, ttl, t.edges
+    from fresh join (select job_id, count(*) as edges from tie group by job_id) t on t.job_id = fresh.id
 ),
 tied as (
-    insert into pgwerk.dependency (job_id, on_id, allow_failure)
-    select edge.job_id, edge.on_id, edge.allow_failure from edge join fresh on fresh.id = edge.job_id
+    insert into pgwerk.dependency (job_id, on_id, allow_failure) select job_id, on_id, allow_failure from tie
 ),
 watched as (
     insert into pgwerk.waiter (id, job_id, until)

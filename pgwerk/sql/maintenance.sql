@@ -7,7 +7,7 @@ select
     exists (
         select from pgwerk.active a
         where not exists (select from pgwerk.worker w where w.id = a.worker_id and w.state = 'alive')
-    ) or exists (select from pgwerk.active where stale_at < now()) as rescue,
+    ) or exists (select from pgwerk.active where stale_at = '-infinity') as rescue,
     exists (select from pgwerk.ready where expires_at < now())
         or exists (select from pgwerk.blocked where expires_at < now()) as expire,
     exists (select from pgwerk.waiting where is_watched) as watch,
@@ -55,7 +55,7 @@ calls as materialized (
 select count(*) as promoted, (select count(*) from calls) as calls from gone;
 
 -- name: lost
--- Jobs held by workers that are not alive, and attempts whose own sign of life (`_heartbeat`) has stopped.
+-- Jobs held by workers that are not alive, and attempts that somebody has declared silent (workers.sql).
 select
     a.job_id, a.worker_id, a.claim_no, a.attempt, a.is_aborting, w.state is not distinct from 'alive' as is_stale,
     w.name as worker_name, j.max_attempts, j.attempts_before, j.heartbeat_secs
@@ -64,7 +64,7 @@ left join pgwerk.worker w on w.id = a.worker_id
 left join lateral (
     select max_attempts, attempts_before, heartbeat_secs from pgwerk.job where id = a.job_id offset 0
 ) j on true
-where w.state is distinct from 'alive' or a.stale_at < now()
+where w.state is distinct from 'alive' or a.stale_at = '-infinity'
 order by a.job_id
 limit :batch::bigint;
 

@@ -6,7 +6,9 @@ values (:name, :kind, array(select json_array_elements_text(:queues::json)), :co
 returning id;
 
 -- name: beat
--- One statement raises our own beat and reads everybody else's: `is_alive` is false once we were declared dead.
+-- One statement raises our own beat and reads everybody else's: `is_alive` is false once we were declared dead. Also
+-- the attempts whose own sign of life (`_heartbeat`) is missing: anybody's that will count as lost in `patience` seconds,
+-- and that nobody has declared silent yet.
 with mine as (
     update pgwerk.worker set beat = beat + 1 where id = :worker_id::bigint and state = 'alive' returning id
 )
@@ -15,7 +17,15 @@ select
     (
         select array_agg(array[w.id, w.beat, ceil(w.patience * 1000)::bigint])
         from pgwerk.worker w where w.state = 'alive' and w.id <> :worker_id::bigint
-    ) as others;
+    ) as others,
+    (
+        select array_agg(array[a.job_id, a.worker_id, a.claim_no])
+        from (
+            select job_id, worker_id, claim_no from pgwerk.active
+            where stale_at > '-infinity' and stale_at < now() + :patience::double precision * interval '1 second'
+            order by stale_at limit :batch::bigint
+        ) a
+    ) as silent;
 
 -- name: declare_dead
 -- Only if the beat is still the one that was seen too long.
@@ -28,6 +38,21 @@ awake as (
     delete from pgwerk.idle i using dead where i.worker_id = dead.id
 )
 select name from dead;
+
+-- name: declare_silent
+-- Only if no sign of life has come in the meantime. What is on the move is not silent.
+with silent as materialized (
+    select a.job_id
+    from json_to_recordset(:attempts::json) as s (job_id bigint, worker_id bigint, claim_no bigint)
+    cross join lateral (
+        select job_id from pgwerk.active
+        where active.job_id = s.job_id and active.worker_id = s.worker_id and active.claim_no = s.claim_no
+            and active.stale_at < now()
+        for update skip locked
+    ) a
+)
+update pgwerk.active set stale_at = '-infinity'
+where job_id = any (array(select job_id from silent));
 
 -- name: stop_worker
 with stopped as (

@@ -19,9 +19,6 @@ class Ended:
     found: set[int] = field(default_factory=set)
     """The jobs that were still where their outcomes said."""
 
-    aborted: set[int] = field(default_factory=set)
-    """Those of them that came back, and that somebody wants to end: they are to be ended next."""
-
     readied: int = 0
     """Other jobs that may run now, or at their time: callbacks, next runs, dependents, the next of a group."""
 
@@ -34,7 +31,6 @@ class Ended:
     def __or__(self, other: Ended) -> Ended:
         return Ended(
             self.found | other.found,
-            self.aborted | other.aborted,
             self.readied + other.readied,
             self.promoted | other.promoted,
             self.doomed | other.doomed,
@@ -80,8 +76,7 @@ def _completed(rows: list[Row]) -> Ended:
 
 
 def _ended(rows: list[Row]) -> Ended:
-    aborted = {row["job_id"] for row in rows if row.get("is_aborting")}
-    return Ended({row["job_id"] for row in rows}, aborted, rows[0].get("follow", 0) if rows else 0)
+    return Ended({row["job_id"] for row in rows}, rows[0].get("follow", 0) if rows else 0)
 
 
 def _freed(rows: list[Row]) -> Ended:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk.store.catalogue import Catalogue, as_json, nothing
@@ -8,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgwerk.wire import Call, Row
+
+BATCH = 500
 
 
 class Pulse(NamedTuple):
@@ -19,11 +22,22 @@ class Pulse(NamedTuple):
     """Seconds of an unchanged beat after which it counts as dead."""
 
 
+class Silence(NamedTuple):
+    """Of an attempt whose sign of life is missing, as read."""
+
+    job_id: int
+    worker_id: int
+    claim_no: int
+    patience: float
+    """Seconds to be watched before the attempt counts as silent."""
+
+
 class Beat(NamedTuple):
     is_alive: bool
     """False: others have declared this worker dead."""
 
     others: list[Pulse]
+    silent: list[Silence]
 
 
 class Sign(NamedTuple):
@@ -40,12 +54,16 @@ class WorkerStore(Catalogue):
         values = {"name": name, "kind": kind, "queues": as_json(queues), "concurrency": concurrency}
         return self._call("register_worker", lambda rows: int(rows[0]["id"]), patience=patience, **values)
 
-    def beat(self, worker_id: int) -> Call[Beat]:
-        return self._call("beat", _beat, worker_id=worker_id)
+    def beat(self, worker_id: int, patience: float) -> Call[Beat]:
+        """With the attempts that will count as lost in so many seconds."""
+        return self._call("beat", partial(_beat, patience), worker_id=worker_id, patience=patience, batch=BATCH)
 
     def declare_dead(self, pulse: Pulse) -> Call[str | None]:
         """The name of the dead; None if it was alive after all, or declared already."""
         return self._call("declare_dead", _name, worker_id=pulse.worker_id, beat=pulse.beat)
+
+    def declare_silent(self, silent: Sequence[Silence]) -> Call[None]:
+        return self._call("declare_silent", nothing, attempts=as_json([each._asdict() for each in silent]))
 
     def stop(self, worker_id: int) -> Call[None]:
         return self._call("stop_worker", nothing, worker_id=worker_id)
@@ -65,9 +83,10 @@ class WorkerStore(Catalogue):
         return self._call("withdraw_idle", nothing, worker_id=worker_id)
 
 
-def _beat(rows: list[Row]) -> Beat:
-    others = [Pulse(worker, beat, patience / 1000) for worker, beat, patience in rows[0]["others"] or ()]
-    return Beat(rows[0]["is_alive"], others)
+def _beat(patience: float, rows: list[Row]) -> Beat:
+    others = [Pulse(worker, beat, asked / 1000) for worker, beat, asked in rows[0]["others"] or ()]
+    silent = [Silence(job, worker, claim_no, patience) for job, worker, claim_no in rows[0]["silent"] or ()]
+    return Beat(rows[0]["is_alive"], others, silent)
 
 
 def _name(rows: list[Row]) -> str | None:

@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import random
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
 from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
+from pgwerk.worker.exchange import HEAVY
 from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
 from pgwerk.worker.running import End, Running, end_of, told_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from pgwerk.store.exchange import Claimed
     from pgwerk.wire import Row
@@ -80,12 +83,16 @@ class Attempts:
         return self._running.keys() | self._ahead.keys() | {outcome.job_id for outcome in self._outcomes}
 
     def take_outcomes(self) -> list[Outcome]:
-        taken, self._outcomes = self._outcomes, []
+        """All of them, or as many as are not too heavy together."""
+        sizes = accumulate(outcome.size for outcome in self._outcomes)
+        count = max(1, bisect_right(list(sizes), HEAVY))
+        taken, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         return taken
 
     def give_back(self, outcomes: list[Outcome]) -> None:
-        """They could not be stored yet."""
-        self._outcomes[:0] = outcomes
+        """They could not be stored yet. What the server took too long over lets the others go first."""
+        self._outcomes[:0] = [outcome for outcome in outcomes if not outcome.tries]
+        self._outcomes += [outcome for outcome in outcomes if outcome.tries]
 
     def start(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
         if self._goes_on(row, claim_no):
@@ -158,14 +165,25 @@ class Attempts:
             self._end_from_outside(running, Verdict.LOST)
 
     def due_signs(self) -> list[Sign]:
-        """Signs of life to be given now; the next ones are due a heartbeat later."""
-        now, signs = time.monotonic(), []
-        for job_id, running in self._running.items():
-            if running.sign_at is not None and running.sign_at <= now:
-                heartbeat = running.row.heartbeat_secs or 0.0
-                running.sign_at = now + heartbeat
-                signs.append(Sign(job_id, running.claim_no, heartbeat))
-        return signs
+        """Signs of life to be given now. They stay due until `signed` says that they were given."""
+        now = time.monotonic()
+        return [
+            Sign(job_id, running.claim_no, running.row.heartbeat_secs or 0.0)
+            for job_id, running in self._running.items()
+            if running.sign_at is not None and running.sign_at <= now
+        ]
+
+    def signed(self, signs: Iterable[Sign]) -> None:
+        """The next ones are due a heartbeat later."""
+        for sign in signs:
+            if (running := self._running.get(sign.job_id)) and running.claim_no == sign.claim_no:
+                running.sign_at = time.monotonic() + sign.heartbeat
+
+    def sign_all(self) -> None:
+        """The database misses some: all that were promised are due now."""
+        for running in self._running.values():
+            if running.sign_at is not None:
+                running.sign_at = 0.0
 
     def refused(self, outcome: Outcome, error: str) -> None:
         """The server would not store it: the attempt fails with the server's words. If it would not store that

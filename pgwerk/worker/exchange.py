@@ -38,6 +38,8 @@ LOOK_AROUND = 0.1  # seconds between two looks at what a claim cannot see, while
 DUE_SLACK = 60.0  # seconds; a job scheduled by a transaction that stayed open longer than that is found by the
 FULL_LOOK = 60.0  # look at all of them, once in so many seconds
 WIDEST = 1000  # entries that one claim looks at where busy groups stand in front
+HEAVY = 32 * 2**20  # bytes that are stored at once, if it is more than one result
+MOST_TRIES = 5  # of a heavy result that the server takes too long over; a light one is not to blame, and comes again
 GROUPLESS = 1000  # entries without a group after which no more of them are expected
 
 
@@ -141,7 +143,7 @@ class Exchange:
             await self._read_settlement(turn, answers["settle"], outcomes)
         if isinstance(error := answers.get("tally"), psycopg.Error) and error.sqlstate:
             events.emit(events.DutyFailed("the tally of the last second", one_line(error)))
-        turn.unsettled += failures(turn.ended.doomed) + aborts(turn.ended.aborted)
+        turn.unsettled += failures(turn.ended.doomed)
         await self._read_subjects(turn)
         return turn
 
@@ -249,14 +251,19 @@ class Exchange:
 
     async def _read_settlement(self, turn: Turn, answers: Answers, outcomes: Sequence[Outcome]) -> None:
         if not isinstance(answers, psycopg.Error):
-            turn.ended |= merged(answers)
-        elif not is_refusal(answers):
+            ended = merged(answers)
+            turn.ended |= ended
+            turn.unsettled += aborts(outcomes, ended.found)
+        elif not (is_refusal(answers) or isinstance(answers, psycopg.errors.QueryCanceled)):
             turn.unsettled += outcomes
             self._note_failure(turn, "settle", answers)
-        elif len(outcomes) == 1:
+        elif len(outcomes) > 1:
+            await self._settle_apart(turn, outcomes)
+        elif is_refusal(answers) or _is_hopeless(outcomes[0]):
             turn.refused.append((outcomes[0], str(answers).strip()))
         else:
-            await self._settle_apart(turn, outcomes)
+            turn.unsettled.append(outcomes[0]._replace(tries=outcomes[0].tries + 1))
+            self._note_failure(turn, "settle", answers)
 
     def _note_failure(self, turn: Turn, what: str, error: psycopg.Error) -> None:
         """Who only had to give way to somebody else comes again at once."""
@@ -268,7 +275,9 @@ class Exchange:
             events.emit(events.DutyFailed(what, one_line(error)))
 
     async def _settle_apart(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
-        """One bad result never stops the others: what the server refuses is halved until the culprit stands alone."""
+        """One bad result never stops the others: what the server refuses, or takes too long over, is halved until the
+        culprit stands alone.
+        """
         half = len(outcomes) // 2
         for part in (outcomes[:half], outcomes[half:]):
             (answers,) = await self._converse(self._endings.end(part))
@@ -278,6 +287,10 @@ class Exchange:
         if self._session is None:
             raise Disconnected("the worker has no connection")
         return await self._session.converse(*transactions)
+
+
+def _is_hopeless(outcome: Outcome) -> bool:
+    return outcome.size > HEAVY and outcome.tries + 1 >= MOST_TRIES
 
 
 def _or_raise(answers: Answers) -> list[Any]:

@@ -75,7 +75,7 @@ class Life:
         self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
         self._beat = Beat(
             self._database, self.id, self.name, worker.config.heartbeat_interval,
-            self._lose, self._rounds.nudge, self._doubt,
+            self._lose, self._rounds.nudge, self._sign_all, self._doubt,
         )  # fmt: skip
         await self._exchange.connect()
         self._say_started()
@@ -194,6 +194,10 @@ class Life:
         self._wake()
 
     def _touched(self) -> None:
+        self._upkeep.look()
+
+    def _sign_all(self) -> None:
+        self._attempts.sign_all()
         self._upkeep.look()
 
     def _wake(self) -> None:

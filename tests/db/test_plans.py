@@ -27,7 +27,7 @@ from pgwerk.store.ending import EndingStore
 from pgwerk.store.exchange import ExchangeStore, Gap, Range
 from pgwerk.store.maintenance import MaintenanceStore
 from pgwerk.store.overview import OverviewStore
-from pgwerk.store.workers import Sign, WorkerStore
+from pgwerk.store.workers import Sign, Silence, WorkerStore
 from tests.db.planner import BIG, explain, pin, prepare
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
         "requeue": control.requeue(finished),
         "touch": workers.touch(ALIVE, [Sign(job, 1, 5.0) for job in sequel]),
         "aborting": workers.aborting(ALIVE),
+        "beat": workers.beat(ALIVE, 5.0),
+        "declare_silent": workers.declare_silent([Silence(job, ALIVE, 1, 5.0) for job in sequel]),
         "complete": _end(schema, [Outcome(*each, "complete", result=b"1", has_sequel=False) for each in held]),
         "settle complete": _end(schema, [Outcome(*each, "complete", result=b"1") for each in held]),
         "settle retry": _end(schema, [Outcome(*each, "retry", error="e") for each in held]),
@@ -210,8 +212,8 @@ PAGES = {
     "claim of busy groups": 12_000,
     "settle with sequels": 1_500,
     "settle doomed": 3_000,
-    **dict.fromkeys(("free", "release", "forget", "requeue", "touch"), 1_200),
-    **dict.fromkeys(("doomed", "outdated", "outlived", "stranded", "aborting"), 6_000),
+    **dict.fromkeys(("free", "release", "forget", "requeue", "touch", "declare_silent"), 1_200),
+    **dict.fromkeys(("doomed", "outdated", "outlived", "stranded", "aborting", "beat"), 6_000),
     "watch": 20_000,
     "get_jobs": 4_000,  # 40 jobs, each looked for in eight tables
     **dict.fromkeys(("promote", "lost", "expired"), 15_000),  # batches of 500

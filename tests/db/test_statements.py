@@ -40,7 +40,7 @@ from pgwerk.store.overview import OverviewStore
 from pgwerk.store.schedules import ScheduleStore
 from pgwerk.store.schema import Found, SchemaStore
 from pgwerk.store.session import SessionStore
-from pgwerk.store.workers import Pulse, Sign, WorkerStore
+from pgwerk.store.workers import Pulse, Sign, Silence, WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "server_info": tuple(field.name for field in fields(ServerInfo)),
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
-    "beat": ("is_alive", "others"),
+    "beat": ("is_alive", "others", "silent"),
     "server": Server._fields,
     "connections": Connections._fields,
     "may_migrate": MayMigrate._fields,
@@ -242,7 +242,12 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (maintenance.watch(0), maintenance.doomed(), maintenance.stranded(""), maintenance.outdated())
     yield maintenance.outlived("failed", 1, 0)
     yield workers.register("name", "kind", ["default"], 1, 1)
-    yield from (workers.beat(1), workers.declare_dead(Pulse(1, 1, 1)), workers.stop(1))
+    yield from (
+        workers.beat(1, 5.0),
+        workers.declare_silent([Silence(1, 1, 1, 5.0)]),
+        workers.declare_dead(Pulse(1, 1, 1)),
+        workers.stop(1),
+    )
     yield from (workers.touch(1, [Sign(1, 1, 1)]), workers.aborting(1))
     yield from (workers.announce_idle(1), workers.withdraw_idle(1))
     yield from (versions.found(), versions.version(), versions.lock(), versions.create(), versions.drop())

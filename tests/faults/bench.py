@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from pgwerk import Werk, WerkConfig
-from pgwerk.ending import Endings
+from pgwerk.ending import Endings, aborts
 from pgwerk.execution import Attempt, Outcome, Verdict, decide
 from pgwerk.store.exchange import Claimed, ExchangeStore, Range
 from pgwerk.store.maintenance import MaintenanceStore
@@ -94,13 +94,17 @@ class Bench:
         return sorted(row for row in rows if row.fate == "taken")
 
     def settle(self, outcomes: Sequence[Outcome]) -> set[int]:
-        return self.run(self._endings.end(self._session, outcomes)).found
+        """What somebody aborts is not sent back, and is ended in the next turn."""
+        found = self.run(self._endings.end(self._session, outcomes)).found
+        return found | self.run(self._endings.end(self._session, aborts(outcomes, found))).found
 
     def promote(self) -> None:
         self.run(self._session.run(self._maintenance.promote(float("-inf"))))
 
     def sweep(self) -> None:
-        """What a round has ended, the next one may forget."""
+        """What a round has ended, the next one may forget. Silence has been watched for long enough."""
+        silent = self.run(self._session.run(self._workers.beat(0, 0.0))).silent
+        self.run(self._session.run(self._workers.declare_silent(silent)))
         self.run(self.app.sweep())
         self.run(self.app.sweep())
 

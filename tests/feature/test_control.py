@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
+from pgwerk.execution import Outcome
+from pgwerk.store.ending import EndingStore
 from pgwerk.worker import attempts
 from tests import handlers
 from tests.feature.test_running import until
@@ -102,8 +104,23 @@ async def test_an_aborted_job_that_fails_by_itself_does_not_come_back(app: Werk,
             there.touch()
             ended = await app.wait_for(job, timeout=20)
             assert (ended.status, ended.error, ended.attempts) == (JobStatus.Aborted, "aborted while it ran", 1)
-            assert [each.status for each in await app.get_executions(job)] == ["failed"]
+            assert [each.status for each in await app.get_executions(job)] == ["aborted"]
             there.unlink()
+
+
+async def test_the_wish_to_end_a_job_outlives_a_worker_that_dies_when_it_has_failed(app: Werk, query: Any) -> None:
+    async with working(app, abort_interval=3600, listen=False) as dying:
+        job = await asked(app, handlers.sleep, 3600, _retry=5)
+        await runs(app, job)
+        assert await app.abort_job(job)
+        ((claim_no,),) = query("select claim_no from active")
+        retries = Outcome(job.id, dying.id, claim_no, "retry", delay=3600)
+        async with app.database.session() as session:
+            await session.transact(*EndingStore(app.database.schema).end([retries]))
+        assert (await app.get_job(job)).status == JobStatus.Aborting
+        query("update worker set state = 'dead', ended_at = now()")
+        await app.sweep()
+        assert [status for status, _ in await ends(app, job)] == ["aborted"]
 
 
 async def test_an_aborted_handler_cleans_up_in_peace(app: Werk, tmp_path: Path) -> None:

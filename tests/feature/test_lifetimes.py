@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,6 +13,8 @@ import pytest
 from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, WerkConfig
 from pgwerk.maintenance import MOST_FORGOTTEN, Maintenance
 from pgwerk.store.maintenance import BATCH
+from pgwerk.worker.services import beat, upkeep
+from pgwerk.worker.services.upkeep import Upkeep
 from tests import handlers
 from tests.feature.test_running import until, worker
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
@@ -19,6 +22,7 @@ from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, e
 if TYPE_CHECKING:
     from pgwerk import Job
 
+TOUCH: asyncio.Event
 OLD = "update finished set finished_at = now() - interval '8 days'"
 
 
@@ -234,6 +238,16 @@ async def test_retention_that_is_behind_goes_on_at_once(app: Werk, query: Any) -
 # Heartbeats.
 
 
+async def touch_and_sleep(ctx: Context) -> None:
+    await TOUCH.wait()
+    ctx.touch()
+    await asyncio.sleep(3600)
+
+
+async def never(*_: Any) -> None:
+    """Renewed."""
+
+
 async def test_heartbeat_renews_the_sign_of_life(app: Werk, query: Any) -> None:
     worker = AsyncWorker(app)
     running = asyncio.create_task(worker.run())
@@ -248,18 +262,23 @@ async def test_heartbeat_renews_the_sign_of_life(app: Werk, query: Any) -> None:
     await running
 
 
-async def test_heartbeat_missed_for_twice_its_time_loses_the_attempt(app: Werk, query: Any) -> None:
+async def test_heartbeat_missed_for_twice_its_time_loses_the_attempt(
+    app: Werk, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker lives and beats; the attempt alone is lost, and stopped when it is found out."""
-    worker = AsyncWorker(app)
+    renew = Upkeep._renew
+    monkeypatch.setattr(beat, "SILENCE", 0.5)
+    monkeypatch.setattr(Upkeep, "_renew", never)
+    worker = AsyncWorker(app, heartbeat_interval=0.1, sweep_interval=3600)
     running = asyncio.create_task(worker.run())
     job = await asked(app, handlers.sleep, 3600, _heartbeat=6)
     async with asyncio.timeout(20):
         while not query("select job_id from active where stale_at between now() + '10 s' and now() + '12 s'"):
             await asyncio.sleep(0.02)
     query("update active set stale_at = now()")
-    await app.sweep()
     words = "the attempt gave no sign of life for 12 s; it counts as lost"
-    assert await ends(app, job) == [("failed", words)]
+    assert (await app.wait_for(job, timeout=20)).error == words
+    monkeypatch.setattr(Upkeep, "_renew", renew)
     worker.config = worker.config.changed(shutdown_timeout=0.01)
     worker.stop()
     await running
@@ -285,7 +304,7 @@ async def test_a_lost_attempt_does_not_swallow_the_next_one(app: Werk, query: An
         job = await asked(app, clean_up_at_first, _heartbeat=3600, _retry=Retry(2))
         beside = await asked(app, handlers.sleep, 3600)
         await until(lambda: query("select 1 from active offset 1"), "both run")
-        query("update active set stale_at = now() where job_id = %s", job.id)
+        query("update active set stale_at = '-infinity' where job_id = %s", job.id)
         await app.sweep()
         assert running._life is not None
         lost = running._life._attempts._running[job.id]
@@ -296,6 +315,60 @@ async def test_a_lost_attempt_does_not_swallow_the_next_one(app: Werk, query: An
         CLEANED.set()
         assert (await app.wait_for(job, timeout=20)).status == JobStatus.Complete
     assert [each.status for each in await app.get_executions(job)] == ["failed", "complete"]
+
+
+async def test_heartbeat_that_could_not_be_renewed_in_an_outage_is_renewed_after_it(app: Werk, query: Any) -> None:
+    """To whoever looks first after it the attempt has been silent for too long."""
+    worker = AsyncWorker(app, heartbeat_interval=0.1, sweep_interval=0.1)
+    running = asyncio.create_task(worker.run())
+    job = await asked(app, handlers.sleep, 3600, _heartbeat=3600)
+    async with asyncio.timeout(20):
+        while not query("select job_id from active"):
+            await asyncio.sleep(0.02)
+    query("update active set stale_at = now() - interval '1 hour'")
+    await app.sweep()
+    async with asyncio.timeout(20):
+        while not query("select job_id from active where touched_at is not null and stale_at > now()"):
+            await asyncio.sleep(0.02)
+    assert (await app.get_job(job)).status == JobStatus.Active
+    worker.config = worker.config.changed(shutdown_timeout=0.01)
+    worker.stop()
+    await running
+
+
+async def test_heartbeat_that_the_server_did_not_take_is_given_again_at_once(
+    app: Werk, dsn: str, schema: str, query: Any
+) -> None:
+    global TOUCH
+    TOUCH, is_broken = asyncio.Event(), False
+    refused: list[float] = []
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        if is_broken:
+            refused.append(time.monotonic())
+            raise OSError("no more connections")
+        return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+    async with Werk(dsn, schema=schema, connect=connect) as own:
+        worker = AsyncWorker(own, heartbeat_interval=3600, sweep_interval=3600, abort_interval=3600, listen=False)
+        running = asyncio.create_task(worker.run())
+        await asked(app, touch_and_sleep, _heartbeat=3600)
+        async with asyncio.timeout(20):
+            while not query("select job_id from active"):
+                await asyncio.sleep(0.02)
+        is_broken = True
+        TOUCH.set()
+        async with asyncio.timeout(20):
+            while len(refused) < 2:
+                await asyncio.sleep(0.02)
+        is_broken = False
+        async with asyncio.timeout(20):
+            while not query("select job_id from active where touched_at is not null"):
+                await asyncio.sleep(0.02)
+        assert refused[1] - refused[0] >= upkeep.RETRY * 0.9
+        worker.config = worker.config.changed(shutdown_timeout=0.01)
+        worker.stop()
+        await running
 
 
 async def test_heartbeat_is_at_least_ten_seconds_of_patience(app: Werk, query: Any) -> None:

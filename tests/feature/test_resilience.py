@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from pgwerk import JobStatus, Werk, events
+from pgwerk.store.ending import EndingStore
 from pgwerk.wire import Session
-from pgwerk.worker import life
+from pgwerk.worker import attempts, exchange, life
 from pgwerk.worker.exchange import LOOK_AROUND, Exchange
 from pgwerk.worker.services import beat
 from tests import handlers
@@ -22,7 +23,10 @@ from tests.feature.test_running import until, worker
 from tests.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pgwerk import Job
+    from pgwerk.execution import Outcome
 
     Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -80,6 +84,11 @@ async def pass_gate() -> None:
     await GATE.wait()
 
 
+async def pass_gate_and_square(number: int) -> int:
+    await GATE.wait()
+    return number * number
+
+
 async def test_a_claim_that_the_server_cannot_do_is_not_repeated_at_once(
     app: Werk, query: Query, failures: Failures
 ) -> None:
@@ -111,6 +120,75 @@ async def test_a_result_that_the_server_cannot_store_now_is_kept_and_not_sent_ag
     assert [(each.status, each.result, each.attempts) for each in ended] == [
         (JobStatus.Complete, number * number, 1) for number in range(3)
     ]
+
+
+@contextlib.contextmanager
+def too_slow_for(query: Query, job: Job | None) -> Iterator[None]:
+    """The server comes to no end with the end of that job: it stops itself, as after `statement_timeout`."""
+    assert job is not None
+    query(
+        "create function give_up() returns trigger language plpgsql as "
+        f"$$begin if new.job_id = {job.id} and new.result is not null then "
+        "raise exception 'canceling statement due to statement timeout' using errcode = 'query_canceled'; "
+        "end if; return new; end$$"
+    )
+    query("create trigger slowness before insert on finished for each row execute function give_up()")
+    yield
+    query("drop function give_up cascade")
+
+
+async def test_a_result_that_takes_the_server_too_long_stops_no_other(
+    app: Werk, query: Query, failures: Failures
+) -> None:
+    global GATE
+    GATE = asyncio.Event()
+    first, *others = [await app.enqueue(pass_gate_and_square, number) for number in range(4)]
+    with too_slow_for(query, first):
+        async with worker(app, concurrency=4, listen=False, heartbeat_interval=0.1):
+            await until(lambda: query("select 1 from active offset 3"), "they run")
+            GATE.set()
+            assert [(await app.wait_for(job, timeout=20)).result for job in others if job] == [1, 4, 9]
+            await until(lambda: len(failures.of("settle")) >= 6, "it comes again and again: it is not to blame")
+            query("drop trigger slowness on finished")
+            assert first is not None
+            assert (await app.wait_for(first, timeout=20)).result == 0
+    assert_calm(failures, "settle")
+
+
+async def test_a_heavy_result_that_takes_the_server_too_long_again_and_again_fails_its_attempt(
+    app: Werk, query: Query, failures: Failures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "HEAVY", 1)
+    job = await app.enqueue(handlers.square, 4)
+    with too_slow_for(query, job):
+        async with worker(app, listen=False):
+            ended = await app.wait_for(job, timeout=20) if job else None
+    assert ended is not None
+    words = "the result was refused by Postgres: canceling statement due to statement timeout"
+    assert (ended.status, (ended.error or "").splitlines()[0]) == (JobStatus.Failed, words)
+    assert len(failures.of("settle")) == exchange.MOST_TRIES - 1
+
+
+async def test_results_too_large_for_one_message_are_stored_one_after_the_other(
+    app: Werk, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    global GATE
+    GATE = asyncio.Event()
+    monkeypatch.setattr(attempts, "HEAVY", 3)
+    batches: list[int] = []
+    end = EndingStore.end
+
+    def noted(self: EndingStore, outcomes: Sequence[Outcome]) -> Any:
+        batches.append(sum(outcome.size for outcome in outcomes if outcome.result))
+        return end(self, outcomes)
+
+    monkeypatch.setattr(EndingStore, "end", noted)
+    jobs = [await app.enqueue(pass_gate_and_square, number) for number in (1, 100, 2, 3)]
+    async with worker(app, concurrency=4, listen=False):
+        await until(lambda: query("select 1 from active offset 3"), "they run")
+        GATE.set()
+        assert [(await app.wait_for(job, timeout=20)).result for job in jobs if job] == [1, 10_000, 4, 9]
+    assert max(batches) == 5
 
 
 async def test_an_announcement_whose_transaction_failed_is_made_again(

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgwerk import AsyncWorker, Context, EnqueueParams, ExecutionStatus, JobStatus, Retry, Werk, WerkConfig, events
+from pgwerk import (
+    AsyncWorker,
+    Context,
+    EnqueueParams,
+    ExecutionStatus,
+    JobStatus,
+    Retry,
+    Werk,
+    WerkConfig,
+    events,
+    serializers,
+)
+from pgwerk.execution import LONGEST_ERROR
 from pgwerk.maintenance import Maintenance
 from pgwerk.store.session import SessionStore
 from pgwerk.worker.services import listener
@@ -49,6 +61,14 @@ async def add(ctx: Context, number: int) -> dict[str, Any]:
     child = await ctx.app.enqueue(handlers.square, number)
     assert child is not None
     return {"child": child.id, "worker": ctx.worker.name, "job": ctx.job.id, "attempt": ctx.job.attempts}
+
+
+def repeat(text: str, times: int) -> str:
+    return text * times
+
+
+def fail_at_length(length: int) -> None:
+    raise ValueError("x" * length)
 
 
 def wait_for_release() -> str:
@@ -313,6 +333,30 @@ async def test_an_old_claim_changes_nothing(app: Werk, query: Any, heard: list[e
         RELEASE.set()
         await until(lambda: [event for event in heard if isinstance(event, events.ClaimLost)], "the loss is said")
     assert (await app.get_job(job)).status == JobStatus.Active
+
+
+async def test_a_result_that_is_too_large_to_be_stored_fails_its_attempt(
+    app: Werk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serializers, "LARGEST", 2**20)
+    job = await app.enqueue(repeat, "x", 2**20)
+    assert job is not None
+    await burst(app)
+    words = (
+        "the result of tests.feature.test_running.repeat cannot be stored: results may take 1 MiB as JSON, "
+        "got 1.0 MiB; keep them elsewhere, and pass on where they are"
+    )
+    ended = await app.get_job(job)
+    assert (ended.status, ended.error) == (JobStatus.Failed, words)
+
+
+async def test_of_an_error_without_an_end_the_beginning_is_stored(app: Werk) -> None:
+    job = await app.enqueue(fail_at_length, 2 * LONGEST_ERROR)
+    assert job is not None
+    await burst(app)
+    error = (await app.get_job(job)).error or ""
+    assert error.startswith("Traceback") and "ValueError: xxx" in error
+    assert len(error) == LONGEST_ERROR
 
 
 async def test_a_result_that_postgres_refuses_fails_alone(app: Werk) -> None:

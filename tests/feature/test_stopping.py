@@ -121,6 +121,26 @@ async def test_a_claim_whose_answer_was_lost_is_handed_in_when_the_worker_retire
     assert query("select job_id, attempt from ready") == [(job.id, 1)]
 
 
+async def test_a_job_that_somebody_aborts_is_not_handed_in(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is told of a lost worker's job is told of the wish too."""
+    stopping = AsyncWorker(app, listen=False, poll_interval=0.05)
+    take_turn = Exchange.take_turn
+
+    async def lose_the_answer(self: Exchange, *args: Any, **options: Any) -> Turn:
+        turn = await take_turn(self, *args, **options)
+        if turn.claimed:
+            assert await app.abort_job(turn.claimed[0].job_id)
+            stopping.stop()
+            raise Disconnected("the answer was lost on the way")
+        return turn
+
+    monkeypatch.setattr(Exchange, "take_turn", lose_the_answer)
+    await app.enqueue(handlers.noop)
+    await stopping.run()
+    await app.sweep()
+    assert [job.status for job in await app.list_jobs()] == [JobStatus.Aborted]
+
+
 @pytest.mark.usefixtures("thread_gate")
 async def test_a_thread_of_an_earlier_life_takes_no_slot_of_the_next(
     app: Werk, query: Query, heard: list[events.Event]

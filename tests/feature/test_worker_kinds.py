@@ -16,6 +16,7 @@ import pytest
 from pgwerk import (
     AsyncWorker,
     Context,
+    EnqueueParams,
     ForkWorker,
     Job,
     JobError,
@@ -24,6 +25,7 @@ from pgwerk import (
     ProcessWorker,
     Retry,
     ThreadWorker,
+    Werk,
     configure_logging,
 )
 from tests import handlers
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from pgwerk import Werk
     from pgwerk.worker.worker import Worker
 
 KINDS = [AsyncWorker, ThreadWorker, ProcessWorker, ForkWorker]
@@ -62,6 +63,24 @@ async def enqueue_another(ctx: Context) -> int:
     job = await ctx.app.enqueue(handlers.square, 3, _meta={"from": ctx.job.id})
     assert job is not None
     return job.id
+
+
+async def enter_and_enqueue(ctx: Context) -> int:
+    async with ctx.app:
+        return await enqueue_another(ctx)
+
+
+class Shop(Werk):
+    """Made in a way of its own."""
+
+    def __init__(self, name: str, dsn: str) -> None:
+        super().__init__(dsn, schema=name)
+        self.name = name
+
+
+def name_of_app(ctx: Context) -> str:
+    assert isinstance(ctx.app, Shop)
+    return ctx.app.name
 
 
 def touch(ctx: Context) -> None:
@@ -180,6 +199,12 @@ async def any_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIterator
         yield running
 
 
+@pytest.fixture(params=KINDS)
+def any_kind(request: pytest.FixtureRequest) -> type[Worker]:
+    kind: type[Worker] = request.param
+    return kind
+
+
 @pytest.fixture(params=IN_PROCESSES)
 async def process_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIterator[Worker]:
     async with _running(app, request.param) as running:
@@ -268,6 +293,29 @@ async def test_a_handler_that_wants_to_leave_fails_alone(app: Werk, any_worker: 
 async def test_a_handler_enqueues_through_its_context(app: Werk, any_worker: Worker) -> None:
     first = await app.apply(enqueue_another, timeout=20)
     assert (await app.wait_for(first, timeout=20)).result == 9
+
+
+async def test_what_a_handler_enqueues_passes_the_hooks_of_its_app(app: Werk, any_kind: type[Worker]) -> None:
+    def stamp(params: EnqueueParams) -> None:
+        params.meta = {**(params.meta or {}), "by": "hook"}
+
+    app.register_before_enqueue(stamp)
+    async with _running(app, any_kind):
+        first = await app.apply(enqueue_another, timeout=20)
+        assert (await app.get_job(first)).meta == {"from": first - 1, "by": "hook"}
+
+
+async def test_an_app_of_a_class_of_ones_own_is_itself_in_every_process(
+    app: Werk, dsn: str, schema: str, any_kind: type[Worker]
+) -> None:
+    async with Shop(schema, dsn) as shop, _running(shop, any_kind):
+        assert await shop.apply(name_of_app, timeout=20) == schema
+
+
+async def test_a_handler_that_enters_its_app_does_not_disconnect_it_for_the_next(app: Werk, any_worker: Worker) -> None:
+    for handler in (enter_and_enqueue, enqueue_another) * 3:
+        first = await app.apply(handler, timeout=20)
+        assert (await app.wait_for(first, timeout=20)).result == 9
 
 
 async def test_ten_megabytes_go_in_and_come_out(app: Werk, any_worker: Worker) -> None:

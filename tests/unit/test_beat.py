@@ -10,7 +10,7 @@ from pgwerk.worker.services.beat import Watch
 PATIENCE = 10.0
 
 
-def _look(watch: Watch, beat: int, asked: float, heard: float | None = None, worker_id: int = 1) -> bool:
+def _look(watch: Watch[Pulse], beat: int, asked: float, heard: float | None = None, worker_id: int = 1) -> bool:
     """Asked then, heard then: is that worker taken for dead?"""
     dead = watch.look([Pulse(worker_id, beat, PATIENCE)], asked, asked if heard is None else heard)
     return bool(dead)

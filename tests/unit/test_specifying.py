@@ -27,6 +27,8 @@ from pgwerk import (
     NotSerializable,
     Repeat,
     Retry,
+    serializers,
+    specifying,
 )
 from pgwerk.config import LONGEST_SECONDS
 from pgwerk.errors import WerkError
@@ -305,6 +307,20 @@ def test_a_context_is_left_out() -> None:
 
 def test_a_dotted_path_is_taken_with_any_arguments() -> None:
     assert _spec(1, 2, kwargs={"a": 3}).payload == {"args": [1, 2], "kwargs": {"a": 3}}
+
+
+def test_arguments_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, and among many; many that are small may be large together."""
+    monkeypatch.setattr(serializers, "LARGEST", 100)
+    monkeypatch.setattr(specifying, "LARGEST", 100)
+    words = "arguments may take .* MiB as JSON, got .* MiB; keep them elsewhere, and pass on where they are"
+    large, small = EnqueueParams(handlers.echo, ["x" * 100]), EnqueueParams(handlers.echo, [1])
+    with pytest.raises(NotSerializable, match=words):
+        specify_all([large], JSONSerializer())
+    with pytest.raises(NotSerializable, match=words):
+        specify_runs([small, large], JSONSerializer())
+    (run,) = specify_runs([small] * 10, JSONSerializer())
+    assert len(run.text) > 100
 
 
 ARGUMENTS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [

@@ -28,6 +28,17 @@ class Level(enum.IntEnum):
     HIGH = 10
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+    BOTH = 3
+
+
+class Mode(enum.IntFlag):
+    FAST = 1
+    LOUD = 2
+
+
 @dataclass(frozen=True)
 class Point:
     x: int
@@ -87,6 +98,16 @@ def test_whatever_goes_in_comes_back_as_it_was(value: Any) -> None:
 def test_it_is_a_fixed_point_of_what_the_database_makes_of_it(value: Any) -> None:
     text = TYPED.dumps(value)
     assert _shape(TYPED.loads(orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS))) == _shape(value)
+
+
+@pytest.mark.parametrize("value", [Access.READ, Access.BOTH, Access(0), Mode.FAST | Mode.LOUD, Mode(8), ~Mode.FAST])
+def test_flags_come_back_one_several_or_none(value: enum.Flag) -> None:
+    assert _shape(TYPED.loads(TYPED.dumps({"how": value}))) == _shape({"how": value})
+
+
+def test_one_flag_is_written_by_its_name() -> None:
+    """As older versions read it."""
+    assert orjson.loads(TYPED.dumps(Access.WRITE)) == {"$type": "enum", "value": [f"{__name__}:Access", "WRITE"]}
 
 
 def test_what_json_knows_stays_plain() -> None:

@@ -10,6 +10,7 @@ from pgwerk.context import Context
 from pgwerk.errors import HandlerNotFound, NotSerializable
 from pgwerk.handlers import find
 from pgwerk.job import Job, JobStatus, arguments_in, decoded
+from pgwerk.serializers import bounded
 from pgwerk.worker.executors.limits import stay_home
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _at_home(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 def stored(result: Any, work: Work, serializer: Serializer) -> bytes | None:
     """Raises `NotSerializable`."""
     try:
-        return None if result is None else serializer.dumps(result)
+        return None if result is None else bounded(serializer.dumps(result), "results")
     except NotSerializable as error:
         raise NotSerializable(f"the result of {work.row.function} cannot be stored: {error}") from error
 

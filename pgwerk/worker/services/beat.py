@@ -3,7 +3,8 @@ connection of its own, so that a handler that blocks the worker's loop is not mi
 
 No clock is compared with another: a worker is dead when an observer has itself read the same beat for as long as
 that worker asked for, by its own monotonic clock, over one unbroken connection. After an outage everybody starts to
-watch anew, and nobody is declared dead for the time in which nobody could be heard.
+watch anew, and nobody is declared dead for the time in which nobody could be heard. An attempt whose sign of life is
+missing is judged in the same way, and a worker that reads it of one of its own gives the sign at once.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import threading
 import time
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable, one_line
-from pgwerk.store.workers import Pulse, WorkerStore
+from pgwerk.store.workers import Pulse, Silence, WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,49 +29,44 @@ if TYPE_CHECKING:
     from pgwerk.wire import Session
 
 BEATS_OF_PATIENCE = 5
+SILENCE = 5.0  # seconds of watching an attempt that misses its sign; it is given at least so long before it is too late
 RECONNECT = 0.5  # seconds; much less than anybody's patience
 BLOCKED = 1.0  # seconds for the loop to answer before it counts as blocked
 
 
-class _Seen(NamedTuple):
-    beat: int
-    since: float
+S = TypeVar("S", Pulse, Silence)
 
 
-class Watch:
-    """What one connection has read of the others' beats."""
+class Watch(Generic[S]):
+    """What one connection has read, and since when."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._since: dict[S, float] = {}
 
-    def look(self, pulses: Iterable[Pulse], asked: float, heard: float) -> list[tuple[Pulse, float]]:
-        """Those whose beat has been the same for too long, and for how many seconds. Only the time from hearing a
-        beat to asking again counts: an observer that was itself held up in between has not observed anything.
+    def look(self, seen: Iterable[S], asked: float, heard: float) -> list[tuple[S, float]]:
+        """What has been the same for too long, and for how many seconds. Only the time from hearing it to asking again
+        counts: an observer that was itself held up in between has not observed anything.
         """
-        seen = self._seen
-        self._seen = {
-            pulse.worker_id: old
-            if (old := seen.get(pulse.worker_id)) and old.beat == pulse.beat
-            else _Seen(pulse.beat, heard)
-            for pulse in pulses
-        }
-        silent = [(pulse, asked - self._seen[pulse.worker_id].since) for pulse in pulses]
-        return [(pulse, seconds) for pulse, seconds in silent if seconds >= pulse.patience]
+        self._since = {each: self._since.get(each, heard) for each in seen}
+        silent = [(each, asked - since) for each, since in self._since.items()]
+        return [(each, seconds) for each, seconds in silent if seconds >= each.patience]
 
 
 class Beat:
-    """Of one worker. On the worker's loop `on_lost` is called when others have declared it dead, `on_dead` when it has
-    declared another one dead, `on_silence` when its own connection had fallen silent and a new one works: with the
-    moment (of the monotonic clock) at which it had given that up.
+    """Of one worker. Called on its loop: `on_lost` when others have declared it dead, `on_dead` when it has declared
+    another one dead or an attempt silent, `on_missing` when a sign of life of its own attempts is missing,
+    `on_swallowed` when its connection had fallen silent and a new one works: with the moment (of the monotonic clock)
+    at which it had given that up.
     """
 
     def __init__(
         self, database: Database, worker_id: int, name: str, interval: float,
-        on_lost: Callable[[], None], on_dead: Callable[[], None], on_silence: Callable[[float], None],
+        on_lost: Callable[[], None], on_dead: Callable[[], None], on_missing: Callable[[], None],
+        on_swallowed: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._database, self._worker_id, self._name, self._interval = database, worker_id, name, interval
         self._store = WorkerStore(database.schema)
-        self._on_lost, self._on_dead, self._on_silence = on_lost, on_dead, on_silence
+        self._on_lost, self._on_dead, self._on_missing, self._on_swallowed = on_lost, on_dead, on_missing, on_swallowed
         self._gave_up_at: float | None = None
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
@@ -112,33 +108,38 @@ class Beat:
                 await self._sleep(RECONNECT)
 
     async def _over_one_connection(self) -> None:
-        watch = Watch()
+        workers, attempts = Watch[Pulse](), Watch[Silence]()
         session = await self._database.keep()
         if self._gave_up_at is not None:
-            self._worker_loop.call_soon_threadsafe(self._on_silence, self._gave_up_at)
+            self._worker_loop.call_soon_threadsafe(self._on_swallowed, self._gave_up_at)
             self._gave_up_at = None
         try:
             while not self._stopping.is_set():
                 self._look_at_loop()
-                await self._beat(session, watch)
+                await self._beat(session, workers, attempts)
                 await self._sleep(self._interval)
         finally:
             session.close()
 
-    async def _beat(self, session: Session, watch: Watch) -> None:
+    async def _beat(self, session: Session, workers: Watch[Pulse], attempts: Watch[Silence]) -> None:
         asked = time.monotonic()
         async with asyncio.timeout(self._interval * (BEATS_OF_PATIENCE - 1)):
-            beat = await session.run(self._store.beat(self._worker_id))
+            beat = await session.run(self._store.beat(self._worker_id, SILENCE))
         self.heard_at = time.monotonic()
         if not beat.is_alive:
             self._stopping.set()
             self._worker_loop.call_soon_threadsafe(self._on_lost)
             return
-        for pulse, seconds in watch.look(beat.others, asked, self.heard_at):
+        if any(each.worker_id == self._worker_id for each in beat.silent):
+            self._worker_loop.call_soon_threadsafe(self._on_missing)
+        for pulse, seconds in workers.look(beat.others, asked, self.heard_at):
             name = await session.run(self._store.declare_dead(pulse))
             if name is not None:
                 events.emit(events.WorkerDeclaredDead(name, seconds))
                 self._worker_loop.call_soon_threadsafe(self._on_dead)
+        if silent := [each for each, _ in attempts.look(beat.silent, asked, self.heard_at)]:
+            await session.run(self._store.declare_silent(silent))
+            self._worker_loop.call_soon_threadsafe(self._on_dead)
 
     def _look_at_loop(self) -> None:
         """A loop that does not come round is said once, with the stack of whatever holds it."""

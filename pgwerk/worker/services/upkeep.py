@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgwerk.db import Database
     from pgwerk.worker.attempts import Attempts
 
+RETRY = 0.5  # seconds after a look that failed: a sign of life that could not be given is still due
 LONGEST = 1.0  # seconds between two looks at what is due here; the database is asked only for what is
 
 
@@ -49,9 +50,10 @@ class Upkeep:
             try:
                 await self._look()
             except ServerUnreachable:
-                pass  # the worker's own conversation tells of the outage
+                await asyncio.sleep(RETRY)  # the worker's own conversation tells of the outage
             except Exception as error:  # noqa: BLE001 - the next look may do better
                 events.emit(events.DutyFailed("the upkeep of running jobs", one_line(error)))
+                await asyncio.sleep(RETRY)
 
     def _pause(self) -> float:
         due = self._attempts.sign_in
@@ -71,6 +73,7 @@ class Upkeep:
     async def _renew(self, signs: list[Sign]) -> None:
         async with self._database.session() as session:
             ours = await session.run(self._store.touch(self._worker_id, signs))
+        self._attempts.signed(signs)
         for sign in signs:
             if sign.job_id not in ours:
                 self._attempts.lose(sign.job_id, sign.claim_no)
