@@ -122,9 +122,11 @@ class Database:
         session = Session(await self.open(), self.schema)
         try:
             await session.settle_in()
-        except psycopg.Error as error:
+        except BaseException as error:
             session.close()
-            raise Disconnected(lost(error)) from error
+            if isinstance(error, psycopg.Error):
+                raise Disconnected(lost(error)) from error
+            raise
         return session
 
     @contextlib.asynccontextmanager

@@ -303,14 +303,30 @@ async def test_a_read_only_server_refuses_a_batch_in_few_statements(
     assert len(sent) <= 5
 
 
-@pytest.mark.parametrize("is_idle", [True, False])
+@pytest.mark.parametrize("poll", [600.0, 0.05], ids=["at rest", "at work"])
+@pytest.mark.parametrize("is_beating", [True, False])
 async def test_a_swallowed_connection_is_given_up_with_that_of_the_beat(
-    app: Werk, dsn: str, schema: str, failures: Failures, monkeypatch: pytest.MonkeyPatch, is_idle: bool
-) -> None:
+    app: Werk, dsn: str, schema: str, query: Query, failures: Failures, monkeypatch: pytest.MonkeyPatch,
+    is_beating: bool, poll: float,
+) -> None:  # fmt: skip
     """Nothing says that they are broken, and a conversation has 30 seconds; new connections work."""
-    monkeypatch.setattr(life, "POLL_LISTENING", 600.0 if is_idle else 0.05)
+    monkeypatch.setattr(life, "POLL_LISTENING", poll)
+    monkeypatch.setattr(beat, "CONNECT", 2.0)
+    settle_in, stuck = Session.settle_in, threading.Event()
+
+    async def settle_in_late(session: Session, **given: Any) -> None:
+        if not is_beating and not stuck.is_set() and threading.current_thread().name.startswith("pgwerk-beat"):
+            stuck.set()
+            await asyncio.sleep(3600)
+        await settle_in(session, **given)
+
+    monkeypatch.setattr(Session, "settle_in", settle_in_late)
     async with Proxy(dsn) as proxy, Werk(proxy.dsn, schema=schema) as far, worker(far, heartbeat_interval=0.2):
         await app.apply(handlers.noop, timeout=20)
+        if is_beating:
+            await until(lambda: query("select 1 from worker where beat > 0"), "it beats")
+        else:
+            await until(stuck.is_set, "the beat's connection does not answer")
         proxy.sever()
         await app.apply(handlers.noop, timeout=15)
     said = [each.error for each in failures.events if isinstance(each, events.OutageBegan)]

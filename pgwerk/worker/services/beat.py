@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BEATS_OF_PATIENCE = 5
 SILENCE = 5.0  # seconds of watching an attempt that misses its sign; it is given at least so long before it is too late
 RECONNECT = 0.5  # seconds; much less than anybody's patience
+CONNECT = 10.0  # seconds until a new connection has to answer
 BLOCKED = 1.0  # seconds for the loop to answer before it counts as blocked
 
 
@@ -109,7 +110,8 @@ class Beat:
 
     async def _over_one_connection(self) -> None:
         workers, attempts = Watch[Pulse](), Watch[Silence]()
-        session = await self._database.keep()
+        async with asyncio.timeout(CONNECT):
+            session = await self._database.keep()
         if self._gave_up_at is not None:
             self._worker_loop.call_soon_threadsafe(self._on_swallowed, self._gave_up_at)
             self._gave_up_at = None
