@@ -387,7 +387,16 @@ create view jobs as
    FROM job j
      LEFT JOIN finished f ON f.job_id = j.id
      LEFT JOIN active a ON a.job_id = j.id
-     LEFT JOIN ready r ON r.queue = j.queue::text AND r.priority = j.priority AND r.seq = j.id
+     LEFT JOIN LATERAL ( SELECT ready.seq,
+            ready.job_id,
+            ready.expires_at,
+            ready.attempt,
+            ready.priority,
+            ready.queue,
+            ready.group_key
+           FROM ready
+          WHERE ready.queue = j.queue::text AND ready.priority = j.priority AND ready.seq = j.id
+         OFFSET 0) r ON true
      LEFT JOIN ready m ON m.job_id = j.id AND m.seq <> m.job_id
      LEFT JOIN scheduled s ON s.job_id = j.id
      LEFT JOIN blocked b ON b.job_id = j.id

@@ -1,4 +1,4 @@
-"""Who is dead, by what one observer has read over one connection."""
+"""Who is dead, by what one observer has read."""
 
 from __future__ import annotations
 
@@ -65,9 +65,30 @@ def test_the_time_until_the_first_hearing_does_not_count() -> None:
     assert _look(watch, 7, asked=70, heard=70)
 
 
-def test_another_connection_starts_to_watch_anew() -> None:
-    _look(Watch(), 7, 0)
-    assert not _look(Watch(), 7, 60)
+def test_the_time_from_one_connection_to_the_next_does_not_count() -> None:
+    watch = Watch()
+    _look(watch, 7, 0)
+    assert not _look(watch, 7, 6)
+    watch.interrupted()
+    assert not _look(watch, 7, 60)
+    assert not _look(watch, 7, 63)
+    assert _look(watch, 7, 64)
+
+
+def test_a_connection_that_looks_but_once_has_seen_no_time_pass() -> None:
+    watch = Watch()
+    for moment in range(100):
+        assert not _look(watch, 7, moment)
+        watch.interrupted()
+
+
+def test_who_has_come_in_between_is_given_its_own_time() -> None:
+    watch = Watch()
+    _look(watch, 7, 0)
+    watch.interrupted()
+    assert not _look(watch, 7, 60, worker_id=2)
+    assert not _look(watch, 7, 69, worker_id=2)
+    assert _look(watch, 7, 70, worker_id=2)
 
 
 def test_a_worker_that_was_not_seen_in_between_starts_anew() -> None:

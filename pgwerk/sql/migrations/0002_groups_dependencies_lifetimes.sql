@@ -147,7 +147,11 @@ select
 from pgwerk.job j
 left join pgwerk.finished f on f.job_id = j.id
 left join pgwerk.active a on a.job_id = j.id
-left join pgwerk.ready r on r.queue = j.queue and r.priority = j.priority and r.seq = j.id
+-- looked for by all three: by the last alone, which a planner takes for enough while the table is empty, it walks the index
+left join lateral (
+    select ready.* from pgwerk.ready
+    where ready.queue = j.queue and ready.priority = j.priority and ready.seq = j.id offset 0
+) r on true
 left join pgwerk.ready m on m.job_id = j.id and m.seq <> m.job_id
 left join pgwerk.scheduled s on s.job_id = j.id
 left join pgwerk.blocked b on b.job_id = j.id

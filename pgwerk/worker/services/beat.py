@@ -2,9 +2,10 @@
 connection of its own, so that a handler that blocks the worker's loop is not mistaken for death.
 
 No clock is compared with another: a worker is dead when an observer has itself read the same beat for as long as
-that worker asked for, by its own monotonic clock, over one unbroken connection. After an outage everybody starts to
-watch anew, and nobody is declared dead for the time in which nobody could be heard. An attempt whose sign of life is
-missing is judged in the same way, and a worker that reads it of one of its own gives the sign at once.
+that worker asked for, by its own monotonic clock. Only the time between two looks over one connection counts: nobody
+is declared dead for an outage, in which nobody could be heard, and who comes back from it beats at once. An attempt
+whose sign of life is missing is judged in the same way, and a worker that reads it of one of its own gives the sign at
+once.
 """
 
 from __future__ import annotations
@@ -39,16 +40,24 @@ S = TypeVar("S", Pulse, Silence)
 
 
 class Watch(Generic[S]):
-    """What one connection has read, and since when."""
+    """What was read, and since when. The time from one connection to the next does not count."""
 
     def __init__(self) -> None:
         self._since: dict[S, float] = {}
+        self._heard_at = 0.0
+        self._is_interrupted = False
+
+    def interrupted(self) -> None:
+        """Another connection goes on with it."""
+        self._is_interrupted = True
 
     def look(self, seen: Iterable[S], asked: float, heard: float) -> list[tuple[S, float]]:
         """What has been the same for too long, and for how many seconds. Only the time from hearing it to asking again
         counts: an observer that was itself held up in between has not observed anything.
         """
-        self._since = {each: self._since.get(each, heard) for each in seen}
+        unseen = heard - self._heard_at if self._is_interrupted else 0.0
+        self._since = {each: self._since.get(each, heard - unseen) + unseen for each in seen}
+        self._heard_at, self._is_interrupted = heard, False
         silent = [(each, asked - since) for each, since in self._since.items()]
         return [(each, seconds) for each, seconds in silent if seconds >= each.patience]
 
@@ -69,6 +78,7 @@ class Beat:
         self._store = WorkerStore(database.schema)
         self._on_lost, self._on_dead, self._on_missing, self._on_swallowed = on_lost, on_dead, on_missing, on_swallowed
         self._gave_up_at: float | None = None
+        self._workers, self._attempts = Watch[Pulse](), Watch[Silence]()
         self._worker_loop = asyncio.get_running_loop()
         self._worker_thread = threading.get_ident()
         self.heard_at = time.monotonic()
@@ -109,7 +119,8 @@ class Beat:
                 await self._sleep(RECONNECT)
 
     async def _over_one_connection(self) -> None:
-        workers, attempts = Watch[Pulse](), Watch[Silence]()
+        self._workers.interrupted()
+        self._attempts.interrupted()
         async with asyncio.timeout(CONNECT):
             session = await self._database.keep()
         if self._gave_up_at is not None:
@@ -118,12 +129,12 @@ class Beat:
         try:
             while not self._stopping.is_set():
                 self._look_at_loop()
-                await self._beat(session, workers, attempts)
+                await self._beat(session)
                 await self._sleep(self._interval)
         finally:
             session.close()
 
-    async def _beat(self, session: Session, workers: Watch[Pulse], attempts: Watch[Silence]) -> None:
+    async def _beat(self, session: Session) -> None:
         asked = time.monotonic()
         async with asyncio.timeout(self._interval * (BEATS_OF_PATIENCE - 1)):
             beat = await session.run(self._store.beat(self._worker_id, SILENCE))
@@ -134,12 +145,12 @@ class Beat:
             return
         if any(each.worker_id == self._worker_id for each in beat.silent):
             self._worker_loop.call_soon_threadsafe(self._on_missing)
-        for pulse, seconds in workers.look(beat.others, asked, self.heard_at):
+        for pulse, seconds in self._workers.look(beat.others, asked, self.heard_at):
             name = await session.run(self._store.declare_dead(pulse))
             if name is not None:
                 events.emit(events.WorkerDeclaredDead(name, seconds))
                 self._worker_loop.call_soon_threadsafe(self._on_dead)
-        if silent := [each for each, _ in attempts.look(beat.silent, asked, self.heard_at)]:
+        if silent := [each for each, _ in self._attempts.look(beat.silent, asked, self.heard_at)]:
             await session.run(self._store.declare_silent(silent))
             self._worker_loop.call_soon_threadsafe(self._on_dead)
 
