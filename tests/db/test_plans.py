@@ -208,7 +208,7 @@ PAGES = {
     **dict.fromkeys(("claim", "claim behind a cursor", "claim of nothing", "claim for groups"), 600),
     **dict.fromkeys(("complete", "settle complete", "settle retry", "settle retry later", "settle lost"), 800),
     **dict.fromkeys(("cancel", "expire", "ended_of"), 1_200),
-    **dict.fromkeys(("look", "outlook", "is_pending", "wait_for", "stop_waiting", "executions"), 80),
+    **dict.fromkeys(("look", "outlook", "is_pending", "wait_for", "stop_waiting", "executions"), 40),
     "claim of busy groups": 12_000,
     "settle with sequels": 1_500,
     "settle doomed": 3_000,
