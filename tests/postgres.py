@@ -73,8 +73,14 @@ class Postgres:
 
     def clone(self, folder: Path, port: int | None = None) -> Postgres:
         """A standby that follows this server as soon as it is started."""
-        self._tools.run("pg_basebackup", "-d", self.dsn, "-D", str(folder), "-R", "-c", "fast", "--no-sync")
+        copying = self._with_basebackup()
+        copying.run("pg_basebackup", "-d", self.dsn, "-D", str(folder), "-R", "-c", "fast", "--no-sync")
         return Postgres(folder, *self._settings, port=port)
+
+    def _with_basebackup(self) -> embedded._Tools:
+        """The npm packages of the matrix leave it out; one of a newer version copies an older server too."""
+        folders = [self._tools.folder, *embedded._usual_folders()]
+        return self._tools._replace(folder=next(each for each in folders if (each / "pg_basebackup").exists()))
 
     def promote(self) -> None:
         self._tools.run("pg_ctl", "promote", "-w", "-s", "-D", str(self.folder))

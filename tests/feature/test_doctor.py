@@ -314,6 +314,7 @@ async def test_dead_rows_that_stay(patient: Patient, query: Any, monkeypatch: py
         found = await upkeep.bloat(patient)
         if found.verdict == WARNING:
             break
+        query("select 1")  # before Postgres 15 a session at rest keeps its counts to itself
         await asyncio.sleep(0.02)
     assert "waiter has 1000 dead rows and 0 living; vacuum should have come at 10" in found.found
     assert found.mend.endswith('."waiter"')
