@@ -74,7 +74,10 @@ class Postgres:
     def clone(self, folder: Path, port: int | None = None) -> Postgres:
         """A standby that follows this server as soon as it is started."""
         copying = self._with_basebackup()
-        copying.run("pg_basebackup", "-d", self.dsn, "-D", str(folder), "-R", "-c", "fast", "--no-sync")
+        copying.run("pg_basebackup", "-d", self.dsn, "-D", str(folder), "-c", "fast", "--no-sync")
+        (folder / "standby.signal").touch()
+        with (folder / "postgresql.auto.conf").open("a") as settings:  # -R writes words that older servers do not know
+            settings.write(f"primary_conninfo = '{self.dsn}'\n")
         return Postgres(folder, *self._settings, port=port)
 
     def _with_basebackup(self) -> embedded._Tools:
