@@ -13,6 +13,7 @@ from pgwerk.serializers import JSONSerializer
 
 LONGEST_NAME = 255  # characters
 PRIORITIES = range(-32768, 32768)
+LARGEST_ID = 2**63 - 1
 
 _JSON = JSONSerializer()
 

@@ -68,7 +68,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "key": checks.text,
     "group": checks.text,
     "schedule": checks.text,
-    "worker_id": lambda name, value: checks.count(name, value, 0, 2**63 - 1),
+    "worker_id": lambda name, value: checks.count(name, value, 0, checks.LARGEST_ID),
     "meta": checks.meta,
     "search": checks.text,
     "enqueued_from": checks.moment,

@@ -140,7 +140,7 @@ class Overview(Control):
         return [WorkerInfo(**{name: row[name] for name in _WORKER}) for row in rows]
 
     async def get_worker(self, worker_id: int) -> WorkerInfo | None:
-        number = checks.count("worker_id", worker_id, 0, 2**63 - 1)
+        number = checks.count("worker_id", worker_id, 0, checks.LARGEST_ID)
         async with self._session() as session:
             rows = await session.run(self._overview.list_workers(number))
         return WorkerInfo(**{name: rows[0][name] for name in _WORKER}) if rows else None

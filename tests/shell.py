@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -41,6 +42,18 @@ class Shell:
             [sys.executable, "-m", "pgwerk", *arguments], cwd=self.folder, text=True, capture_output=True, timeout=60,
             stdin=subprocess.DEVNULL, env=CLEAN | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | named,
         )  # fmt: skip
+
+    def shows(self, *arguments: str, **environment: str) -> str:
+        """On a terminal, whatever the exit code."""
+        screen, terminal = pty.openpty()
+        named = {"PGWERK_DSN": self.dsn, "TERM": "xterm", **environment}
+        subprocess.run(
+            [sys.executable, "-m", "pgwerk", *arguments], stdout=terminal, check=False, timeout=60, env=CLEAN | named
+        )
+        os.close(terminal)
+        shown = os.read(screen, 65536).decode()
+        os.close(screen)
+        return shown
 
     def says(self, *arguments: str, **environment: str) -> str:
         ran = self.run(*arguments, **environment)

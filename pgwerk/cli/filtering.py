@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from pgwerk import checks
 from pgwerk.cli.completing import QUEUE
 from pgwerk.errors import InvalidOption
 from pgwerk.job import JobStatus
@@ -40,7 +41,7 @@ _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "key": (click.STRING, "with this key"),
     "group": (click.STRING, "of this group"),
     "schedule": (click.STRING, "of this schedule"),
-    "worker_id": (click.IntRange(0, 2**63 - 1), "that this worker runs or has ended"),
+    "worker_id": (click.IntRange(0, checks.LARGEST_ID), "that this worker runs or has ended"),
     "meta": (click.STRING, "whose meta contains this JSON object"),
     "search": (click.STRING, "with this text in the function, the key, the arguments or the error"),
     "enqueued_from": (_TIMES, "enqueued at that time of the local clock or later"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgwerk import checks
 from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.exits import Exit
 from pgwerk.cli.filtering import filter_options, filters_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FOR_EVER = 86400.0 * 365  # seconds
 _OF_THE_JOB = ("job_id", "attempt")  # said already where its attempts are shown
 
-job_id = click.argument("job_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+job_id = click.argument("job_id", metavar="ID", type=click.IntRange(1, checks.LARGEST_ID))
 
 
 @click.command()

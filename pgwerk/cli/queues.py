@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -133,13 +134,12 @@ def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
     if not is_terminal():
         return rows
     most = max((each.ended for each in found), default=0) or 1
-    drawn, before = [], None
-    for row, each in zip(rows, found, strict=True):
-        if before and each.minute - before > MINUTE and each.minute - before != HOUR:
-            gap = seconds((each.minute - before - MINUTE).total_seconds())
-            drawn.append(dict.fromkeys([*row, ""], "") | {"minute": f"({gap} without any)"})
-        drawn.append(row | {"": "█" * round(BAR * each.ended / most)})
-        before = each.minute
+    drawn = [row | {"": "█" * round(BAR * each.ended / most)} for row, each in zip(rows, found, strict=True)]
+    gaps = [then.minute - one.minute for one, then in pairwise(found)]
+    for place, gap in reversed([*enumerate(gaps, 1)]):
+        if gap > MINUTE and gap != HOUR:
+            words = f"({seconds((gap - MINUTE).total_seconds())} without any)"
+            drawn.insert(place, dict.fromkeys(drawn[0], "") | {"minute": words})
     return drawn
 
 

@@ -305,13 +305,6 @@ def test_a_full_disk_is_said_in_a_sentence(shell: Shell) -> None:
 def test_a_table_fits_into_a_narrow_terminal(shell: Shell) -> None:
     shell.says("enqueue", "tests.handlers.fail", json.dumps(["what went wrong, in many words " * 4]))
     run(shell)
-    screen, terminal = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-m", "pgwerk", "jobs"], stdout=terminal, check=True, timeout=60,
-        env=CLEAN | {"PGWERK_DSN": shell.dsn, "TERM": "xterm", "COLUMNS": "80"},
-    )  # fmt: skip
-    os.close(terminal)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", os.read(screen, 65536).decode()).split("\r\n")
-    os.close(screen)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shell.shows("jobs", COLUMNS="80")).split("\r\n")
     (line,) = [line for line in lines if "failed" in line]
     assert re.search(r"^ ?1 +failed +\d\d:\d\d:\d\d +tests\.\S+ +default +1 of 1 +ValueError: what\S* .*…", line)
