@@ -137,11 +137,17 @@ class Crew:
 
     def finish(self) -> None:
         """No more jobs come, those that are there end, and everybody stops as they should."""
+        self.drain()
+        self.stop()
+
+    def drain(self) -> None:
         self.producer.terminate()
         assert self.producer.wait(60) in (0, -signal.SIGTERM)  # it may have been started a moment ago
         self.thaw(all_of_them=True)
         self.wait_for_all()
         wait_until(lambda: rows(self.dsn, OPEN.format(self.schema)) == [(0,)], "every job has ended", DRAINED)
+
+    def stop(self) -> None:
         assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
 
     def _victim(self) -> int:
