@@ -82,7 +82,7 @@ class Werk(Lifecycle, Overview, Scheduling):
         seconds (the job goes on).
         """
         arguments, options = split_options(kwargs)
-        (ended,) = await self._run_all([EnqueueParams(func, args, arguments, **options)], timeout)
+        (ended,) = await self.enqueue_and_wait([EnqueueParams(func, args, arguments, **options)], timeout)
         return _result(ended)
 
     async def map(
@@ -104,7 +104,7 @@ class Werk(Lifecycle, Overview, Scheduling):
             raise InvalidOption(
                 f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
             )
-        ended = await self._run_all(params, timeout)
+        ended = await self.enqueue_and_wait(params, timeout)
         return [(_result_or_error if return_exceptions else _result)(each) for each in ended]
 
     async def wait_for(self, job: Job | int | str, timeout: Seconds | None = None) -> Job:
@@ -119,14 +119,25 @@ class Werk(Lifecycle, Overview, Scheduling):
             (ended,) = await waiters.ended({number: row}, watch_for=seconds)
         return _known(ended)
 
-    async def _run_all(self, params: Sequence[EnqueueParams], timeout: Seconds | None) -> list[Job | BaseException]:
+    async def enqueue_and_wait(
+        self,
+        params: Sequence[EnqueueParams],
+        timeout: Seconds | None = None,
+        *,
+        enqueued: Callable[[Job], None] | None = None,
+    ) -> list[Job | BaseException]:
+        """The jobs as they ended, or why that is not known, in order. None of them is purged before it was read here,
+        whatever its `_result_ttl`. `enqueued` hears of each as soon as it has an id.
+        """
         limit = _limit(timeout)
         await self._ask(params)
         specs = specify_all(params, self.serializer, self.config.allow)
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
-        return await _in_time(self._insert_and_wait(specs, limit or LONGEST_WAIT), what, limit)
+        return await _in_time(self._insert_and_wait(specs, limit or LONGEST_WAIT, enqueued), what, limit)
 
-    async def _insert_and_wait(self, specs: Sequence[Spec], seconds: float) -> list[Job | BaseException]:
+    async def _insert_and_wait(
+        self, specs: Sequence[Spec], seconds: float, enqueued: Callable[[Job], None] | None
+    ) -> list[Job | BaseException]:
         waiters = self._waiters_here()
         async with waiters.expecting(len(specs)) as rows:
             jobs = await self._inserter.insert_all(list(map(partial(_waited, seconds), specs, rows)))
@@ -135,7 +146,11 @@ class Werk(Lifecycle, Overview, Scheduling):
                 raise InvalidOption(
                     f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
                 )
-            return await waiters.ended({job.id: row for job, row in zip(jobs, rows, strict=True) if job})
+            known = [job for job in jobs if job is not None]
+            if enqueued is not None:
+                for job in known:
+                    enqueued(job)
+            return await waiters.ended({job.id: row for job, row in zip(known, rows, strict=True)})
 
     async def run(
         self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str = "async"

@@ -8,7 +8,6 @@ import click
 
 from pgwerk import checks
 from pgwerk.cli.completing import QUEUE
-from pgwerk.cli.exits import Exit
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say, say_json, show, show_fields
 from pgwerk.cli.target import on_app, on_new_app
@@ -47,23 +46,27 @@ async def enqueue(app: Werk, function: str, arguments: str, *, wait: bool, as_js
     """
     given = arguments_of(arguments)
     chosen = {name: value for name, value in options.items() if value is not None}
-    (job,) = await app.enqueue_many([EnqueueParams(function, **given, **chosen)])
+    params = EnqueueParams(function, **given, **chosen)
+    if wait:
+        say_json(await _result(app, params))
+        return
+    (job,) = await app.enqueue_many([params])
     if job is None:
         say(f"nothing was done: the key {options['key']!r} is taken", as_json=as_json, id=None)
-        if wait:
-            raise SystemExit(Exit.No)
-    elif wait:
-        say_json(await _result(app, job))
     else:
         say(f"enqueued job {job.id}", as_json=as_json, id=job.id)
 
 
-async def _result(app: Werk, job: Job) -> Any:
+async def _result(app: Werk, params: EnqueueParams) -> Any:
+    jobs: list[Job] = []
     try:
-        ended = await app.wait_for(job, FOR_EVER)
+        (ended,) = await app.enqueue_and_wait([params], FOR_EVER, enqueued=jobs.append)
     except asyncio.CancelledError:
-        click.echo(f"job {job.id} goes on", err=True)
+        for job in jobs:
+            click.echo(f"job {job.id} goes on", err=True)
         raise
+    if isinstance(ended, BaseException):
+        raise ended
     if ended.status != JobStatus.Complete:
         raise JobError(ended)
     return ended.result

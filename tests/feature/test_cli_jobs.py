@@ -67,7 +67,7 @@ def test_waiting_for_a_result(shell: Shell, own_dsn: str, tmp_path: Path) -> Non
     shell.says("migrate")
     worker = subprocess.Popen(
         [sys.executable, "-m", "pgwerk", "worker", "tests.workplace:app"], cwd=ROOT, stderr=subprocess.DEVNULL,
-        env=CLEAN | {"PGWERK_DSN": own_dsn},
+        env=CLEAN | {"PGWERK_DSN": own_dsn, "PGWERK_RESULT_TTL": "0", "PGWERK_SWEEP_INTERVAL": "0.1"},
     )  # fmt: skip
     try:
         assert shell.says("enqueue", "tests.handlers.square", "[7]", "--wait") == "49\n"
