@@ -143,7 +143,9 @@ class Model:
         return job.status in RUNNING and (job.worker, job.claim) == (worker, claim_no)
 
     def settle(self, job: Job, verdict: str) -> None:
-        """How an attempt ended."""
+        """How an attempt ended. What somebody wants to end for good does not come back, and its attempt was aborted."""
+        if job.status == "aborting" and (verdict == "interrupted" or self._is_retried(job, verdict)):
+            verdict = "aborted"
         match verdict:
             case "returned":
                 self._note(job, "complete")
@@ -160,6 +162,9 @@ class Model:
                 job.attempts -= 1
                 job.can_expire &= verdict == "unstarted"
                 self._come_back(job, self.now)
+
+    def _is_retried(self, job: Job, verdict: str) -> bool:
+        return verdict in ("raised", "timed out") and job.attempts < job.limit
 
     def kill(self, worker: int) -> None:
         self.living.discard(worker)
