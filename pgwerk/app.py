@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pgwerk import checks
 from pgwerk.control import number_of
 from pgwerk.errors import DependencyFailed, InvalidOption, InvalidType, JobError, JobTimeout, brief
-from pgwerk.hooks import answer_of
+from pgwerk.hooks import answer_of, checked
 from pgwerk.job import Job, JobStatus
 from pgwerk.lifecycle import Lifecycle
 from pgwerk.overview import Overview
@@ -83,7 +83,7 @@ class Werk(Lifecycle, Overview, Scheduling):
         """
         arguments, options = split_options(kwargs)
         (ended,) = await self.enqueue_and_wait([EnqueueParams(func, args, arguments, **options)], timeout)
-        return _result(ended)
+        return result_of(ended)
 
     async def map(
         self,
@@ -105,7 +105,7 @@ class Werk(Lifecycle, Overview, Scheduling):
                 f"_key names one job, got {brief(options['key'])} for {len(params)} inputs; use apply for each"
             )
         ended = await self.enqueue_and_wait(params, timeout)
-        return [(_result_or_error if return_exceptions else _result)(each) for each in ended]
+        return [(_result_or_error if return_exceptions else result_of)(each) for each in ended]
 
     async def wait_for(self, job: Job | int | str, timeout: Seconds | None = None) -> Job:
         """The job as it ended; `JobNotFound`, or `TimeoutError` after so many seconds."""
@@ -121,7 +121,7 @@ class Werk(Lifecycle, Overview, Scheduling):
 
     async def enqueue_and_wait(
         self,
-        params: Sequence[EnqueueParams],
+        params: Iterable[EnqueueParams],
         timeout: Seconds | None = None,
         *,
         enqueued: Callable[[Job], None] | None = None,
@@ -129,14 +129,15 @@ class Werk(Lifecycle, Overview, Scheduling):
         """The jobs as they ended, or why that is not known, in order. None of them is purged before it was read here,
         whatever its `_result_ttl`. `enqueued` hears of each as soon as it has an id.
         """
-        limit = _limit(timeout)
-        await self._ask(params)
-        specs = specify_all(params, self.serializer, self.config.allow)
+        limit, several = _limit(timeout), checks.several("params", params)
+        heard = checked(_unheard if enqueued is None else enqueued)
+        await self._ask(several)
+        specs = specify_all(several, self.serializer, self.config.allow)
         what = f"the job of {specs[0].columns['function']}" if len(specs) == 1 else f"{len(specs)} jobs"
-        return await _in_time(self._insert_and_wait(specs, limit or LONGEST_WAIT, enqueued), what, limit)
+        return await _in_time(self._insert_and_wait(specs, limit or LONGEST_WAIT, heard), what, limit)
 
     async def _insert_and_wait(
-        self, specs: Sequence[Spec], seconds: float, enqueued: Callable[[Job], None] | None
+        self, specs: Sequence[Spec], seconds: float, heard: Callable[[Job], None]
     ) -> list[Job | BaseException]:
         waiters = self._waiters_here()
         async with waiters.expecting(len(specs)) as rows:
@@ -147,9 +148,8 @@ class Werk(Lifecycle, Overview, Scheduling):
                     f"there is a job with the key {taken.columns['key']!r} already; wait_for that one instead"
                 )
             known = [job for job in jobs if job is not None]
-            if enqueued is not None:
-                for job in known:
-                    enqueued(job)
+            for job in known:
+                heard(job)
             return await waiters.ended({job.id: row for job, row in zip(known, rows, strict=True)})
 
     async def run(
@@ -192,6 +192,9 @@ def _failure(job: Job) -> JobError:
     return (DependencyFailed if is_doomed else JobError)(job)
 
 
+def _unheard(_: Job) -> None: ...
+
+
 def _waited(seconds: float, spec: Spec, row: int) -> Spec:
     return spec._replace(columns={**spec.columns, "waited": seconds, "waiter": row})
 
@@ -202,7 +205,8 @@ def _known(ended: Job | BaseException) -> Job:
     return ended
 
 
-def _result(ended: Job | BaseException) -> Any:
+def result_of(ended: Job | BaseException) -> Any:
+    """Of what `enqueue_and_wait` answers: what `apply` would return or raise."""
     job = _known(ended)
     if job.status != JobStatus.Complete:
         raise _failure(job)
@@ -211,7 +215,7 @@ def _result(ended: Job | BaseException) -> Any:
 
 def _result_or_error(ended: Job | BaseException) -> Any:
     try:
-        return _result(ended)
+        return result_of(ended)
     except Exception as error:  # noqa: BLE001 - it is the answer
         return error
 

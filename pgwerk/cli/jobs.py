@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgwerk import checks
+from pgwerk.app import result_of
 from pgwerk.cli.completing import QUEUE
 from pgwerk.cli.filtering import filter_options, filters_of
 from pgwerk.cli.output import arguments_of, as_json, say, say_json, show, show_fields
 from pgwerk.cli.target import on_app, on_new_app
 from pgwerk.control import MOST_LISTED
-from pgwerk.errors import JobError, headline, printable
-from pgwerk.job import JobStatus
+from pgwerk.errors import headline, printable
 from pgwerk.params import EnqueueParams
 
 if TYPE_CHECKING:
@@ -65,11 +65,7 @@ async def _result(app: Werk, params: EnqueueParams) -> Any:
         for job in jobs:
             click.echo(f"job {job.id} goes on", err=True)
         raise
-    if isinstance(ended, BaseException):
-        raise ended
-    if ended.status != JobStatus.Complete:
-        raise JobError(ended)
-    return ended.result
+    return result_of(ended)
 
 
 @click.command()
