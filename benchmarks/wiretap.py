@@ -33,6 +33,7 @@ class Wiretap:
         self.counts: Counter[str] = Counter()
         self.connections = 0
         self._server_dsn = dsn
+        self._servings: set[asyncio.Task[None] | None] = set()
 
     async def listen(self) -> None:
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1")
@@ -42,11 +43,19 @@ class Wiretap:
 
     async def close(self) -> None:
         self._listening.close()
+        servings = list(filter(None, self._servings))
+        for serving in servings:
+            serving.cancel()
+        await asyncio.gather(*servings, return_exceptions=True)
 
     async def _serve(self, client: StreamReader, to_client: StreamWriter) -> None:
         self.connections += 1
-        server, to_server = await self._connect()
-        await asyncio.gather(self._count(messages(client, to_client), to_server), pass_on(server, to_client))
+        self._servings.add(serving := asyncio.current_task())
+        try:
+            server, to_server = await self._connect()
+            await asyncio.gather(self._count(messages(client, to_client), to_server), pass_on(server, to_client))
+        finally:
+            self._servings.discard(serving)
 
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
         given = conninfo_to_dict(self._server_dsn)

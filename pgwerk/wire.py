@@ -88,6 +88,9 @@ class Session:
         self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
+        self.backend: int | None = None
+        """The server's process, where nothing stands in between."""
+
         self.has_settled = False
         self.prepared = prepared
         _sessions.add(self)
@@ -102,7 +105,7 @@ class Session:
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
-            self.is_own, self.prepared = True, set()
+            self.is_own, self.backend, self.prepared = True, who, set()
 
     async def transact(self, *calls: Saying) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.

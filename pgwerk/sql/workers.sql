@@ -39,6 +39,15 @@ awake as (
 )
 select name from dead;
 
+-- name: is_waited_for
+-- Whether the server waits for the client of that session, or has given it up: if the client waits too, the network has
+-- swallowed what was said. Who may not see the session knows nothing of it.
+select not exists (
+    select from pg_stat_activity
+    where pid = :pid::integer
+        and (wait_event_type = 'Client' and state_change < now() - interval '1 second') is not true
+) as is_waited_for;
+
 -- name: declare_silent
 -- Only if no sign of life has come in the meantime. What is on the move is not silent.
 with silent as materialized (

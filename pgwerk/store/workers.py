@@ -62,6 +62,9 @@ class WorkerStore(Catalogue):
         """The name of the dead; None if it was alive after all, or declared already."""
         return self._call("declare_dead", _name, worker_id=pulse.worker_id, beat=pulse.beat)
 
+    def is_waited_for(self, pid: int) -> Call[bool]:
+        return self._call("is_waited_for", lambda rows: bool(rows[0]["is_waited_for"]), pid=pid)
+
     def declare_silent(self, silent: Sequence[Silence]) -> Call[None]:
         return self._call("declare_silent", nothing, attempts=as_json([each._asdict() for each in silent]))
 

@@ -111,6 +111,11 @@ class Exchange:
         self._looked_at = self._looked_at_all = float("-inf")
         self._due, self._due_from = None, float("-inf")
 
+    @property
+    def backend(self) -> int | None:
+        """The server's process that answers, if that is known."""
+        return None if self._session is None else self._session.backend
+
     def hang_up(self) -> None:
         if self._session is not None:
             self._session.hang_up()

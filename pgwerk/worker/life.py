@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import random
 import socket
@@ -22,6 +21,7 @@ from pgwerk.store.ending import EndingStore
 from pgwerk.store.workers import WorkerStore
 from pgwerk.worker.attempts import Attempts
 from pgwerk.worker.cadence import Cadence
+from pgwerk.worker.contact import Contact
 from pgwerk.worker.exchange import Exchange, Turn
 from pgwerk.worker.lanes import Lanes
 from pgwerk.worker.services.beat import BEATS_OF_PATIENCE, Beat
@@ -42,23 +42,18 @@ STIR = 0.005  # seconds until entries that were on the move have come to rest
 FIRST_RECONNECT, LAST_RECONNECT = 0.1, 2.0  # seconds; doubled from one to the other
 CANCEL_GRACE = 5.0  # seconds for a cancelled handler to clean up
 REST = 1.0  # seconds after a turn of which the server could not do a part
-ORPHAN_CHECKS = (0.0, 5.0, 30.0)  # seconds after a reconnect: the old connection may still have been at work
 
 
 class Life:
     def __init__(self, worker: Worker, executor: Executor) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.is_lost = False
-        self._is_away = False
         self._has_failed = False
-        self._asked_at = math.inf  # when the question was asked that is not answered yet
-        self._answered_at = -math.inf
+        self._contact = Contact()
         self._worker, self._database = worker, worker.app.database
         self._executor = executor
         self._pulse = asyncio.Event()
         self._cadence = Cadence()
-        self._resent: set[tuple[int, int | None]] = set()  # they may have been stored before the connection broke
-        self._orphan_checks: list[float] = []
 
     async def begin(self) -> None:
         """Registers: from here on others watch for its beat."""
@@ -75,6 +70,7 @@ class Life:
         self._rounds = Rounds(Maintenance(self._database, worker.config), worker.config.sweep_interval)
         self._beat = Beat(
             self._database, self.id, self.name, worker.config.heartbeat_interval,
+            lambda: (self._contact.asked_at, self._exchange.backend),
             self._lose, self._rounds.nudge, self._sign_all, self._doubt,
         )  # fmt: skip
         await self._exchange.connect()
@@ -131,7 +127,7 @@ class Life:
     @property
     def heard_at(self) -> float:
         """When all was well with both conversations, by the monotonic clock."""
-        return min(self._beat.heard_at, self._asked_at)
+        return min(self._beat.heard_at, self._contact.asked_at)
 
     @contextlib.asynccontextmanager
     async def _services(self) -> AsyncIterator[None]:
@@ -170,7 +166,7 @@ class Life:
             await session.transact(*EndingStore(self._database.schema).end(back))
 
     def _is_over(self) -> bool:
-        if self.is_lost or (self._is_away and self._worker.is_cut_short):
+        if self.is_lost or (self._contact.is_away and self._worker.is_cut_short):
             return True
         if self._attempts.running or self._attempts.has_outcomes:
             return False
@@ -212,8 +208,8 @@ class Life:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     def _doubt(self, since: float) -> None:
-        """The network had swallowed the beat's connection: another one of that time is not to be waited for."""
-        if self._answered_at < since:
+        """The network has swallowed the beat's connection, or ours: one of that time is not to be waited for."""
+        if self._contact.answered_at < since:
             self._exchange.hang_up()
             self._wake()
 
@@ -228,14 +224,9 @@ class Life:
                 self._attempts.hand_back()
 
     def _has_business(self) -> bool:
-        if self._attempts.has_outcomes or self._exchange.tally.is_due or self._orphans_in == 0:
+        if self._attempts.has_outcomes or self._exchange.tally.is_due or self._contact.orphans_in == 0:
             return True
         return self._room > 0 and self._is_time_to_claim()
-
-    @property
-    def _orphans_in(self) -> float | None:
-        """Seconds until the next look for claims whose answers were lost."""
-        return max(0.0, self._orphan_checks[0] - time.monotonic()) if self._orphan_checks else None
 
     def _is_time_to_claim(self) -> bool:
         if self._exchange.due_in == 0:
@@ -246,7 +237,7 @@ class Life:
 
     def _rest_seconds(self) -> float | None:
         """None: only a change can end the rest."""
-        moments = [self._attempts.patience, self._orphans_in, self._exchange.tally.due_in]
+        moments = [self._attempts.patience, self._contact.orphans_in, self._exchange.tally.due_in]
         if self._room:
             moments += [self._cadence.poll_in, self._exchange.due_in]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -255,17 +246,16 @@ class Life:
         room = 0 if self._has_failed and self._attempts.has_outcomes else self._room  # results first
         announce = self._cadence.announcement(listening=self._listener.is_listening) if room else None
         outcomes: list[Outcome] = []
-        self._asked_at = time.monotonic()
+        self._contact.ask()
         try:
             await self._find_orphans()
             outcomes = self._attempts.take_outcomes()
             turn = await self._exchange.take_turn(outcomes, room, thorough=self._cadence.is_checking, announce=announce)
         except ServerUnreachable as error:
             self._attempts.give_back(outcomes)
-            self._resent |= {outcome.claim for outcome in outcomes}
-            await self._survive(error)
+            await self._survive(error, outcomes)
             return
-        self._asked_at, self._answered_at = math.inf, time.monotonic()
+        self._contact.answered()
         self._attempts.pace.measure()
         self._digest(turn, outcomes)
         self._has_failed = turn.failed
@@ -289,9 +279,9 @@ class Life:
             if outcome.job_id in turn.ended.found:
                 self._exchange.tally.count(outcome)
                 self._follow_up(outcome)
-            elif outcome.worker_id is not None and outcome.claim not in pending | self._resent:
+            elif outcome.worker_id is not None and outcome.claim not in pending | self._contact.unknown:
                 events.emit(events.ClaimLost(outcome.job_id))
-        self._resent -= {outcome.claim for outcome in outcomes} - pending
+        self._contact.settled({outcome.claim for outcome in outcomes} - pending)
 
     def _follow_up(self, outcome: Outcome) -> None:
         """A job that we sent back is one that we may get again; one that ended may have to go at once."""
@@ -302,10 +292,10 @@ class Life:
         elif outcome.has_sequel:
             self._rounds.nudge()
 
-    async def _survive(self, error: ServerUnreachable) -> None:
+    async def _survive(self, error: ServerUnreachable, unanswered: Sequence[Outcome]) -> None:
         """Postgres is away: what runs goes on running, what has ended is kept, and one line is logged."""
         events.emit(events.OutageBegan(self.name, str(error)))
-        self._is_away = True
+        self._contact.lose(unanswered)
         began, pause = time.monotonic(), FIRST_RECONNECT
         while not self._is_over():
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
@@ -315,15 +305,14 @@ class Life:
                 break
         else:
             return
-        self._is_away, self._asked_at, self._answered_at = False, math.inf, time.monotonic()
+        self._contact.restore()
         self._cadence.restart()
-        self._orphan_checks = [time.monotonic() + seconds for seconds in ORPHAN_CHECKS]
         events.emit(events.OutageEnded(self.name, time.monotonic() - began))
 
     async def _find_orphans(self) -> None:
         """Jobs that are ours by an answer that was lost: they go back, nobody has started them."""
-        if self._orphans_in != 0:
+        if self._contact.orphans_in != 0:
             return
         orphans = await self._exchange.orphans(self._attempts.known())
-        self._orphan_checks.pop(0)
+        self._contact.looked_for_orphans()
         self._attempts.give_back([Outcome(each.job_id, self.id, each.claim_no, "unstarted") for each in orphans])

@@ -14,6 +14,7 @@ import pytest
 
 from pgwerk import JobStatus, Werk, events
 from pgwerk.store.ending import EndingStore
+from pgwerk.store.workers import WorkerStore
 from pgwerk.wire import Session
 from pgwerk.worker import attempts, exchange, life
 from pgwerk.worker.exchange import LOOK_AROUND, Exchange
@@ -332,3 +333,43 @@ async def test_a_swallowed_connection_is_given_up_with_that_of_the_beat(
     said = [each.error for each in failures.events if isinstance(each, events.OutageBegan)]
     assert len(said) == 1
     assert "has not answered" not in said[0]
+
+
+async def test_a_swallowed_conversation_is_given_up_though_the_beat_goes_on(
+    app: Werk, dsn: str, schema: str, failures: Failures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "POLL_LISTENING", 0.05)
+    async with Proxy(dsn) as proxy:
+
+        async def connect() -> psycopg.AsyncConnection[Any]:
+            where = dsn if _duty(threading.current_thread().name) == "beat" else proxy.dsn
+            return await psycopg.AsyncConnection.connect(where, autocommit=True)
+
+        async with Werk(dsn, schema=schema, connect=connect) as far, worker(far, heartbeat_interval=0.2):
+            await app.apply(handlers.noop, timeout=20)
+            proxy.sever()
+            await app.apply(handlers.noop, timeout=15)
+    said = [each.error for each in failures.events if isinstance(each, events.OutageBegan)]
+    assert len(said) == 1
+    assert "has not answered" not in said[0]
+
+
+async def test_a_conversation_that_waits_for_a_lock_is_not_given_up(
+    app: Werk, dsn: str, schema: str, failures: Failures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    is_waited_for = WorkerStore.is_waited_for
+
+    def looked(self: WorkerStore, pid: int) -> Any:
+        looks.append(pid)
+        return is_waited_for(self, pid)
+
+    monkeypatch.setattr(WorkerStore, "is_waited_for", looked)
+    async with worker(app, heartbeat_interval=0.1, poll_interval=0.05):
+        await app.apply(handlers.noop, timeout=20)
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute(f"lock table {schema}.ready")
+            await until(lambda: len(looks) > 12, "the conversation is doubted for more than a second")
+        assert await app.apply(handlers.square, 3, timeout=20) == 9
+    assert len(set(looks)) == 1
+    assert not [each for each in failures.events if isinstance(each, events.OutageBegan)]

@@ -65,18 +65,21 @@ class Watch(Generic[S]):
 class Beat:
     """Of one worker. Called on its loop: `on_lost` when others have declared it dead, `on_dead` when it has declared
     another one dead or an attempt silent, `on_missing` when a sign of life of its own attempts is missing,
-    `on_swallowed` when its connection had fallen silent and a new one works: with the moment (of the monotonic clock)
-    at which it had given that up.
+    `on_swallowed` when the network has swallowed a connection: its own, and a new one works, or that of the worker's
+    conversation, of which `conversation` tells since when it has waited for an answer, and for whose. With the moment
+    (of the monotonic clock) from which on nothing is to be expected of it.
     """
 
     def __init__(
         self, database: Database, worker_id: int, name: str, interval: float,
+        conversation: Callable[[], tuple[float, int | None]],
         on_lost: Callable[[], None], on_dead: Callable[[], None], on_missing: Callable[[], None],
         on_swallowed: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._database, self._worker_id, self._name, self._interval = database, worker_id, name, interval
         self._store = WorkerStore(database.schema)
         self._on_lost, self._on_dead, self._on_missing, self._on_swallowed = on_lost, on_dead, on_missing, on_swallowed
+        self._conversation, self._patience = conversation, interval * (BEATS_OF_PATIENCE - 1)
         self._gave_up_at: float | None = None
         self._workers, self._attempts = Watch[Pulse](), Watch[Silence]()
         self._worker_loop = asyncio.get_running_loop()
@@ -130,13 +133,14 @@ class Beat:
             while not self._stopping.is_set():
                 self._look_at_loop()
                 await self._beat(session)
+                await self._look_at_conversation(session)
                 await self._sleep(self._interval)
         finally:
             session.close()
 
     async def _beat(self, session: Session) -> None:
         asked = time.monotonic()
-        async with asyncio.timeout(self._interval * (BEATS_OF_PATIENCE - 1)):
+        async with asyncio.timeout(self._patience):
             beat = await session.run(self._store.beat(self._worker_id, SILENCE))
         self.heard_at = time.monotonic()
         if not beat.is_alive:
@@ -153,6 +157,14 @@ class Beat:
         if silent := [each for each, _ in self._attempts.look(beat.silent, asked, self.heard_at)]:
             await session.run(self._store.declare_silent(silent))
             self._worker_loop.call_soon_threadsafe(self._on_dead)
+
+    async def _look_at_conversation(self, session: Session) -> None:
+        """A loop that does not come round may have its answer, and not have read it yet."""
+        asked_at, backend = self._conversation()
+        if backend is None or self._called_at is not None or time.monotonic() - asked_at < self._patience:
+            return
+        if await session.run(self._store.is_waited_for(backend)):
+            self._worker_loop.call_soon_threadsafe(self._on_swallowed, asked_at)
 
     def _look_at_loop(self) -> None:
         """A loop that does not come round is said once, with the stack of whatever holds it."""
