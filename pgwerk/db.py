@@ -65,7 +65,7 @@ class Database:
         self._pool = pool
         self._loop = None if pool is None else asyncio.get_running_loop()
         self._connect = connect
-        self._prepared: weakref.WeakKeyDictionary[AsyncConnection[Any], set[bytes] | None] = weakref.WeakKeyDictionary()
+        self._lent: weakref.WeakKeyDictionary[AsyncConnection[Any], Session] = weakref.WeakKeyDictionary()
 
     @property
     def dsn(self) -> str:
@@ -91,20 +91,14 @@ class Database:
     async def session(self) -> AsyncIterator[Session]:
         """For one operation: a short connection, or a loan from the pool."""
         async with self.loan() as connection:
-            session = Session(connection, self.schema, self._prepared_on(connection))
-            try:
-                yield session
-            finally:
-                if connection in self._prepared:
-                    self._prepared[connection] = session.prepared
+            yield self._session_on(connection) if self.is_pooled else Session(connection, self.schema)
 
-    def _prepared_on(self, connection: AsyncConnection[Any]) -> set[bytes] | None:
-        """On a connection that is lent again and again: what we prepared on it, if its owner lets psycopg prepare, and
-        what we prepare is not discarded in between.
-        """
-        if not self.is_pooled or connection.prepare_threshold is None:
-            return None
-        return self._prepared.setdefault(connection, set())
+    def _session_on(self, connection: AsyncConnection[Any]) -> Session:
+        """What is lent again and again keeps its session: what was prepared on it, and how its rows are read."""
+        session = self._lent.get(connection)
+        if session is None:
+            session = self._lent[connection] = Session(connection, self.schema, is_lent=True)
+        return session
 
     async def _made(self) -> AsyncConnection[Any]:
         try:

@@ -81,19 +81,24 @@ class Disconnected(ServerUnreachable):
 class Session:
     """A connection that speaks in whole transactions. What goes wrong on the way closes it: its state is unknown."""
 
-    def __init__(self, connection: AsyncConnection[Any], schema: str, prepared: set[bytes] | None = None) -> None:
-        """`prepared` are the statements that are prepared on it; None: nothing is to be, or not yet."""
+    def __init__(self, connection: AsyncConnection[Any], schema: str, *, is_lent: bool = False) -> None:
+        """One that is lent is its owner's to keep, and prepares its statements if its owner lets psycopg prepare."""
         self.pgconn: PGconn = connection.pgconn
         self._transformer = Transformer(READING)  # it knows by now how to read what it has read before
-        self._connection = connection  # it closes itself when nobody refers to it
         self._schema = schema
         self.is_own = False
         self.backend: int | None = None
         """The server's process, where nothing stands in between."""
 
         self.has_settled = False
-        self.prepared = prepared
-        _sessions.add(self)
+        self.prepared: set[bytes] | None = None
+        """The statements that are prepared on it; None: nothing is to be, or not yet."""
+
+        if is_lent:
+            self.prepared = None if connection.prepare_threshold is None else set()
+        else:
+            self._connection = connection  # it closes itself when nobody refers to it
+            _sessions.add(self)
 
     async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,3 +80,14 @@ async def test_a_pool_that_discards_what_was_prepared_pays_for_it_once(
         for _ in range(3):
             await app.enqueue(handlers.noop)
         assert len(said) == 3
+
+
+async def test_a_connection_that_its_pool_gave_up_is_not_kept(dsn: str, schema: str) -> None:
+    async with AsyncConnectionPool(dsn, min_size=1, open=False) as pool, Werk(pool=pool, schema=schema) as app:
+        await app.enqueue(handlers.noop)
+        async with pool.connection() as connection:
+            given_up = weakref.ref(connection)
+        del connection
+        await pool.close()
+        gc.collect()
+        assert given_up() is None
