@@ -22,18 +22,19 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from pgwerk.errors import ServerUnreachable
+from pgwerk.pipeline import DEADLINE, flush, next_result, received, result_of
 from pgwerk.sql import Statement, statements
 from pgwerk.values import PATIENT, READING, as_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from psycopg import AsyncConnection
-    from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
-    Steps: TypeAlias = PQGen["T"]
+    from pgwerk.pipeline import Steps
+
     Saying: TypeAlias = "Call[Any] | partial[Call[Any]]"
     """A statement, or what makes it when its turn comes: the server is at work on those before it by then."""
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = dict[str, Any]
 
-DEADLINE = 30.0  # seconds for a conversation: a proxy that still acknowledges defeats every network timeout
 _LOOK = 1.0  # seconds between two looks at the deadline
 _TRIES = 5
 _UNPREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
@@ -213,11 +213,11 @@ class Session:
         for calls in groups:
             sent.append([self._say(call) for call in framed(calls)])
             pgconn.pipeline_sync()
-        yield from _flush(pgconn, deadline)
+        yield from flush(pgconn, deadline)
         answers = []
         for calls, group in zip(groups, sent, strict=True):
             answers.append((yield from self._answers(group, len(calls))))
-            yield from _next(pgconn, time.monotonic() + DEADLINE)
+            yield from next_result(pgconn, time.monotonic() + DEADLINE)
         pgconn.exit_pipeline_mode()
         return answers
 
@@ -240,10 +240,10 @@ class Session:
         return name if fresh else None
 
     def _receive(self, prepared: bytes | None, deadline: float) -> Steps[PGresult]:
-        result = yield from _result(self.pgconn, deadline)
+        result = yield from result_of(self.pgconn, deadline)
         if prepared is None:
             return result
-        executed = yield from _result(self.pgconn, deadline)
+        executed = yield from result_of(self.pgconn, deadline)
         if result.status in _DONE:
             return executed
         if self.prepared is not None:
@@ -278,12 +278,12 @@ class Session:
     def _rollback(self) -> Steps[None]:
         deadline = time.monotonic() + DEADLINE
         self.pgconn.send_query(b"rollback")
-        yield from _flush(self.pgconn, deadline)
-        yield from _result(self.pgconn, deadline)
+        yield from flush(self.pgconn, deadline)
+        yield from result_of(self.pgconn, deadline)
 
     def _notifications(self, seconds: float) -> Steps[list[str]]:
         until = time.monotonic() + seconds
-        while not (found := list(_received(self.pgconn))) and time.monotonic() < until:
+        while not (found := list(received(self.pgconn))) and time.monotonic() < until:
             yield waiting.Wait.R
             self.pgconn.consume_input()
         return found
@@ -308,42 +308,6 @@ def _nothing(_: list[Row]) -> None:
 def _by_name(result: PGresult) -> Callable[[Sequence[Any]], Row]:
     names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
     return lambda values: dict(zip(names, values, strict=True))
-
-
-def _flush(pgconn: PGconn, deadline: float) -> Steps[None]:
-    while pgconn.flush():
-        ready = yield waiting.Wait.RW
-        if ready & waiting.Ready.R:
-            pgconn.consume_input()
-        elif not ready:
-            _check(deadline)
-
-
-def _result(pgconn: PGconn, deadline: float) -> Steps[PGresult]:
-    """The result of the statement whose turn it is, and the empty one that ends it."""
-    result = yield from _next(pgconn, deadline)
-    if result is None:
-        raise psycopg.OperationalError("the server's answers are out of step")
-    yield from _next(pgconn, deadline)
-    return result
-
-
-def _next(pgconn: PGconn, deadline: float) -> Steps[PGresult | None]:
-    while pgconn.is_busy():
-        if not (yield waiting.Wait.R):
-            _check(deadline)
-        pgconn.consume_input()
-    return pgconn.get_result()
-
-
-def _check(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise psycopg.OperationalError(f"the server has not answered for {DEADLINE:.0f} s")
-
-
-def _received(pgconn: PGconn) -> Generator[str]:
-    while (notification := pgconn.notifies()) is not None:
-        yield notification.extra.decode(errors="replace")
 
 
 def lost(error: psycopg.Error) -> str:

@@ -71,6 +71,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
     "beat": ("is_alive", "others", "silent"),
+    "is_waited_for": ("is_waited_for",),
     "server": Server._fields,
     "connections": Connections._fields,
     "may_migrate": MayMigrate._fields,
@@ -246,6 +247,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
         workers.beat(1, 5.0),
         workers.declare_silent([Silence(1, 1, 1, 5.0)]),
         workers.declare_dead(Pulse(1, 1, 1)),
+        workers.is_waited_for(1),
         workers.stop(1),
     )
     yield from (workers.touch(1, [Sign(1, 1, 1)]), workers.aborting(1))
