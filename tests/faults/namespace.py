@@ -13,8 +13,8 @@ class Namespace:
     """Processes behind `command` reach this machine by one cable alone, at `here`."""
 
     def __init__(self) -> None:
-        number = os.getpid() % 250
-        self._name, self._cable = f"pgwerk-{os.getpid()}", f"pgw{os.getpid() % 10**6}"
+        number = _free_number()
+        self._name, self._cable = f"pgwerk-{os.getpid()}-{number}", f"pgw{os.getpid() % 10**6}n{number}"
         self.here, self._there = f"10.213.{number}.1", f"10.213.{number}.2"
         self.command = ("ip", "netns", "exec", self._name)
 
@@ -39,6 +39,13 @@ class Namespace:
     def plug_in(self) -> None:
         _ip("link", "set", self._cable, "up")
         _ip("-n", self._name, "link", "set", "eth0", "up")
+
+
+def _free_number() -> int:
+    """Of a network that no other run has, nor one that was killed and left its own behind."""
+    used = subprocess.run(["ip", "-4", "-oneline", "address"], capture_output=True, text=True, check=True).stdout
+    numbers = (each % 250 for each in range(os.getpid(), os.getpid() + 250))
+    return next(number for number in numbers if f" 10.213.{number}." not in used)
 
 
 def _ip(*arguments: str) -> None:

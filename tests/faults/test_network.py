@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 from collections import defaultdict
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
@@ -117,6 +120,15 @@ async def test_a_broken_network_loses_nothing(app: Werk, dsn: str, schema: str, 
         assert [await asyncio.to_thread(worker.stop) for worker in crew] == [0, 0, 0]
     print({name: f"{max(each):.1f} s" for name, each in recoveries.items()})
     print(load.prove())
+
+
+def test_two_networks_of_one_process_are_apart() -> None:
+    """A run that was killed leaves its own behind: packets of the next one went there."""
+    with Namespace() as left_behind, Namespace() as beyond:
+        assert left_behind.here != beyond.here
+        with socket.create_server((beyond.here, 0)) as server:
+            knock = f"import socket; socket.create_connection({server.getsockname()!r}, 10)"
+            subprocess.run([*beyond.command, sys.executable, "-c", knock], check=True)
 
 
 async def test_a_pulled_cable_loses_nothing(log: Log, tmp_path: Path) -> None:
