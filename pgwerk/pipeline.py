@@ -31,7 +31,7 @@ def flush(pgconn: PGconn, deadline: float) -> Steps[None]:
             _check(deadline)
 
 
-def result_of(pgconn: PGconn, deadline: float) -> Steps[PGresult]:
+def whole_result(pgconn: PGconn, deadline: float) -> Steps[PGresult]:
     """The result of the statement whose turn it is, and the empty one that ends it."""
     found = yield from next_result(pgconn, deadline)
     if found is None:

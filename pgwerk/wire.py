@@ -22,7 +22,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from pgwerk.errors import ServerUnreachable
-from pgwerk.pipeline import DEADLINE, flush, next_result, received, result_of
+from pgwerk.pipeline import DEADLINE, flush, next_result, received, whole_result
 from pgwerk.sql import Statement, statements
 from pgwerk.values import PATIENT, READING, as_wire
 
@@ -86,7 +86,6 @@ class Session:
         self.pgconn: PGconn = connection.pgconn
         self._transformer = Transformer(READING)  # it knows by now how to read what it has read before
         self._schema = schema
-        self.is_own = False
         self.backend: int | None = None
         """The server's process, where nothing stands in between."""
 
@@ -100,6 +99,10 @@ class Session:
             self._connection = connection  # it closes itself when nobody refers to it
             _sessions.add(self)
 
+    @property
+    def is_own(self) -> bool:
+        return self.backend is not None
+
     async def settle_in(self, *, whole_tables: str = "off") -> None:
         """For a session that is kept. If nothing stands between it and the server, it prepares its statements, and
         what frames each transaction elsewhere is said once. `whole_tables` is "on" for plans that may read them.
@@ -110,7 +113,7 @@ class Session:
         who = await self.single(self._frame("whoami", lambda rows: rows[0]["pg_backend_pid"]))
         if who == self.pgconn.backend_pid:
             await self.single(self._frame("pin", _nothing, is_local=False, whole_tables=whole_tables))
-            self.is_own, self.backend, self.prepared = True, who, set()
+            self.backend, self.prepared = who, set()
 
     async def transact(self, *calls: Saying) -> list[Any]:
         """One transaction, one round trip; the answers in order, or the server's error.
@@ -240,10 +243,10 @@ class Session:
         return name if fresh else None
 
     def _receive(self, prepared: bytes | None, deadline: float) -> Steps[PGresult]:
-        result = yield from result_of(self.pgconn, deadline)
+        result = yield from whole_result(self.pgconn, deadline)
         if prepared is None:
             return result
-        executed = yield from result_of(self.pgconn, deadline)
+        executed = yield from whole_result(self.pgconn, deadline)
         if result.status in _DONE:
             return executed
         if self.prepared is not None:
@@ -279,7 +282,7 @@ class Session:
         deadline = time.monotonic() + DEADLINE
         self.pgconn.send_query(b"rollback")
         yield from flush(self.pgconn, deadline)
-        yield from result_of(self.pgconn, deadline)
+        yield from whole_result(self.pgconn, deadline)
 
     def _notifications(self, seconds: float) -> Steps[list[str]]:
         until = time.monotonic() + seconds

@@ -163,7 +163,9 @@ class Beat:
         asked_at, backend = self._conversation()
         if backend is None or self._called_at is not None or time.monotonic() - asked_at < self._patience:
             return
-        if await session.run(self._store.is_waited_for(backend)):
+        async with asyncio.timeout(self._patience):
+            is_waited_for = await session.run(self._store.is_waited_for(backend))
+        if is_waited_for:
             self._worker_loop.call_soon_threadsafe(self._on_swallowed, asked_at)
 
     def _look_at_loop(self) -> None:
