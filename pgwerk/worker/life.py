@@ -266,6 +266,8 @@ class Life:
             self._cadence.answered(found, more=turn.more or turn.left, announced=announce, poll_interval=interval)
         if turn.ended.readied:
             self._cadence.wake()
+        if turn.claimed and not turn.more:
+            await asyncio.sleep(0)  # the handlers begin first; where more waits, they run while the server works
 
     def _digest(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         take = self._attempts.decline if self._worker.is_stopping else self._attempts.start
