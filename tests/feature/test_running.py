@@ -24,11 +24,14 @@ from pgwerk import (
 from pgwerk.execution import LONGEST_ERROR
 from pgwerk.maintenance import Maintenance
 from pgwerk.store.session import SessionStore
+from pgwerk.worker.exchange import Exchange, Turn
 from pgwerk.worker.services import listener
 from tests import handlers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from pgwerk.execution import Outcome
 
 RELEASE = threading.Event()
 STARTED: asyncio.Event
@@ -121,6 +124,25 @@ async def test_the_context_knows_its_surroundings(app: Werk) -> None:
     done = await app.get_job(job)
     assert done.result["job"] == job.id and done.result["attempt"] == 1 and done.result["worker"]
     assert (await app.get_job(done.result["child"])).result == 49
+
+
+async def test_what_ends_at_once_is_settled_by_the_very_next_turn(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler begins before the worker asks for more: whoever waits for it does not wait for that question."""
+    turns: list[tuple[list[int], list[int]]] = []
+    take_turn = Exchange.take_turn
+
+    async def noted(self: Exchange, outcomes: Sequence[Outcome], *args: Any, **options: Any) -> Turn:
+        turn = await take_turn(self, outcomes, *args, **options)
+        turns.append(([each.job_id for each in outcomes], [row.job_id for row in turn.claimed]))
+        return turn
+
+    monkeypatch.setattr(Exchange, "take_turn", noted)
+    job = await app.enqueue(handlers.noop)
+    assert job is not None
+    await burst(app)
+    busy = [turn for turn in turns if turn != ([], [])]
+    assert busy == [([], [job.id]), ([job.id], [])]
+    assert turns.index(busy[1]) == turns.index(busy[0]) + 1
 
 
 async def test_plain_functions_run_in_threads_at_most_as_many_as_there_are_slots(app: Werk) -> None:
