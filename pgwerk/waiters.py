@@ -28,7 +28,8 @@ POLL = 1.0  # seconds between two looks at everything that is waited for
 POLL_POOLED = 0.2  # where a pooler stands in between and no notification can be heard
 LINGER = 5.0  # seconds that the connection outlives its last waiter, as the next one is often near
 MOST_HEARD = 100_000
-PATIENCE = 2.0  # seconds that somebody who gives up may be held up by a server that does not answer
+PATIENCE = 2.0  # seconds that somebody who gives up, or disconnects, may be held up by a server that does not answer
+DISCONNECTED = "the app was disconnected while a job was waited for; it goes on"
 ENDED = re.compile(r"ended (\d+)")
 
 
@@ -50,6 +51,7 @@ class Waiters:
         self._control = ControlStore(database.schema)
         self._waiting: dict[int, list[_Wait]] = defaultdict(list)
         self._rows: set[int] = set()  # those that may stand in the database
+        self._expected: set[asyncio.Future[None]] = set()  # done when their rows are gone
         self._given_up: set[int] = set()
         self._withdrawing: asyncio.Task[None] | None = None
         self._nameless: set[int] = set()  # rows of jobs whose enqueue has not come back yet
@@ -57,6 +59,7 @@ class Waiters:
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
         self._failure: Exception | None = None
+        self._is_closed = False
         self._idle_since = time.monotonic()
 
     @contextlib.asynccontextmanager
@@ -66,11 +69,17 @@ class Waiters:
         rows = [-secrets.randbits(63) for _ in range(jobs)]  # the server's own are above zero
         self._rows.update(rows)
         self._nameless.update(rows)
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._expected.add(gone)
         try:
             yield rows
         finally:
             self._name(rows)
-            await self._withdraw(self._rows.intersection(rows))
+            try:
+                await self._withdraw(self._rows.intersection(rows))
+            finally:
+                self._expected.discard(gone)
+                gone.set_result(None)
 
     async def ended(self, rows: Mapping[int, int], *, watch_for: float | None = None) -> list[Job | BaseException]:
         """The jobs as they ended, or why that is not known, in order; `rows` by job.
@@ -93,12 +102,15 @@ class Waiters:
                 self._forget(job_id, wait)
 
     async def close(self) -> None:
+        """Who waits is told, and takes away what may still be on its way to the database: for so long it is waited."""
+        self._is_closed = True
         if self._listener is not None:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
-        self._fail(NotConnected("the app was disconnected while a job was waited for; it goes on"))
-        await self._withdraw(set(self._rows))
+        self._fail(NotConnected(DISCONNECTED))
+        if self._expected:
+            await asyncio.wait(self._expected, timeout=PATIENCE)
 
     async def _listen(self) -> None:
         self._idle_since = time.monotonic()
@@ -108,7 +120,9 @@ class Waiters:
             raise self._failure
 
     def _start(self) -> None:
-        if self._listener is None or self._listener.done():
+        if self._is_closed:
+            self._fail(NotConnected(DISCONNECTED))
+        elif self._listener is None or self._listener.done():
             self._listening.clear()
             self._failure = None
             self._listener = asyncio.create_task(self._run())

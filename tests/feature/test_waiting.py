@@ -7,6 +7,7 @@ import gc
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import psycopg
 import pytest
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Query = Callable[..., list[tuple[Any, ...]]]
+
+
+WAITS_FOR = "select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
 
 
 async def burst(app: Werk) -> None:
@@ -73,6 +77,42 @@ async def test_a_disconnect_tells_those_who_wait(app: Werk, query: Query) -> Non
     async with asyncio.timeout(10):
         ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [NotConnected, NotConnected]
+
+
+async def test_a_disconnect_leaves_nothing_that_was_on_its_way(
+    app: Werk, dsn: str, schema: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is still at work on it when the app has gone."""
+    monkeypatch.setattr(waiters, "PATIENCE", 0.2)
+    job = await app.enqueue(handlers.noop)
+    assert job is not None
+    monkeypatch.setattr(app, "get_job", AsyncMock(return_value=job))  # the lock would hold it up too
+    async with await psycopg.AsyncConnection.connect(dsn) as holder:
+        await holder.execute(f'lock table "{schema}".finished')
+        waiting = asyncio.create_task(app.wait_for(job))
+        await until(lambda: query(WAITS_FOR, holder.info.backend_pid), "it is held up")
+        await app.disconnect()
+        assert not waiting.done()
+    async with asyncio.timeout(10):
+        with pytest.raises(NotConnected):
+            await waiting
+    assert query("select * from waiter") == []
+
+
+async def test_an_enqueue_that_outlasts_the_app_is_not_waited_for(
+    app: Werk, dsn: str, schema: str, query: Query
+) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn) as holder:
+        await holder.execute(f'lock table "{schema}".job')
+        waiting, expecting = asyncio.create_task(app.apply(handlers.noop)), app._waiters_here()
+        await until(lambda: query(WAITS_FOR, holder.info.backend_pid), "it is held up")
+        leaving = asyncio.create_task(app.disconnect())
+        await until(lambda: expecting._is_closed, "the app is about to leave")
+    async with asyncio.timeout(10):
+        with pytest.raises(NotConnected):
+            await waiting
+        await leaving
+    assert query("select * from waiter") == []
 
 
 @pytest.mark.parametrize("word", ["ended x", "ended ", "ended 1 2", "ended " + "9" * 40])
