@@ -143,7 +143,7 @@ class Run:
             self._bench.known.setdefault(system, {}).update(known(figures))
 
     def medians(self) -> dict[str, Figures]:
-        return {system.name: self._median(system.name) for system in self._systems}
+        return {system.name: self._median(system.name) | self._bench.pick_up(system) for system in self._systems}
 
     def _median(self, system: str) -> Figures:
         names = dict.fromkeys(name for each in self.rounds for name in each[system])

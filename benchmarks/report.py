@@ -100,6 +100,10 @@ lives on Redis yellow, and the limit green.
 """
 
 
+ABOUT_PICK_UP = """From the call that enqueues a job to the first line of its handler, one job every 20 ms; percentiles
+of the jobs of all rounds together.
+"""
+
 ABOUT_COSTS = """Of a job, enqueued in bulk and run by one process: microseconds of the processors, bytes of WAL,
 bytes of tables with their indexes, commits of the worker, statements that it sends (BEGIN and COMMIT are some, and
 those of its start); and peak memory of a producer of 10,000 jobs and of the worker.
@@ -132,7 +136,7 @@ def write(
         HEAD.format(**known),
         *(f"![{title}](charts/{name}.svg)\n" for name, (title, _) in CHARTS.items()),
         *section("Speed, jobs a second", "", table(systems, figures, SPEED)),
-        *section("Pick-up by an idle worker, milliseconds", "", table(systems, figures, SOON)),
+        *section("Pick-up by an idle worker, milliseconds", ABOUT_PICK_UP, table(systems, figures, SOON)),
         *section("Costs", ABOUT_COSTS, table(systems, figures, COSTS)),
         *section("Beside backlogs, jobs a second", ABOUT_BACKLOGS.format(**known), table(systems, figures, BESIDE)),
         *section("Under a held snapshot, jobs a second", ABOUT_SNAPSHOT.format(**known), table(systems, figures, HELD)),

@@ -19,6 +19,7 @@ from meters import Log, PostgresMeter, RedisMeter, peak_memory, seconds_of_group
 from systems import System
 
 ENQUEUE_FOR = 1.0  # seconds
+BULK, BULKS = 10_000, 5  # jobs of one, and how many there are after the first, which warms up what they use
 DRAIN_FOR = 1.0  # seconds that the jobs of a drain should last, by what is known of the system
 FILL_FOR = 2.5  # … and that enqueueing them may take
 MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 100, 50
@@ -38,6 +39,9 @@ class Bench:
     shared: Path
     backlog: int = 1_000_000
     known: dict[str, Figures] = field(default_factory=dict)
+    waited: dict[str, list[float]] = field(default_factory=dict)
+    """Milliseconds that each job waited for an idle worker, of all rounds: of a few jobs, a percentile is chance."""
+
     _templates: dict[str, str] = field(default_factory=dict)
     _ending: ExitStack = field(default_factory=ExitStack)
 
@@ -70,6 +74,12 @@ class Bench:
             set_up(system, where, log)
             self._templates[system.name] = urlsplit(where).path[1:]
         return self._templates[system.name]
+
+    def pick_up(self, system: System) -> Figures:
+        if not (waited := self.waited.get(system.name)):
+            return {}
+        centiles = quantiles(waited, n=100, method="inclusive")
+        return {"latency p50": median(waited), "latency p95": centiles[94], "latency p99": centiles[98]}
 
     def close(self) -> None:
         self._ending.close()
@@ -148,15 +158,20 @@ def playing(system: System, log: Log, role: str, where: str, *more: str) -> Iter
 
 
 def enqueueing(bench: Bench, system: System) -> Figures:
-    """One by one, fifty tasks at once, and 10,000 in bulk; a slow peer's bulk is as large as takes some seconds."""
+    """One by one, fifty tasks at once, and in bulk."""
     with bench.place(system) as (where, _, log), playing(system, log, "produce", where) as producer:
         one = rate(producer.ask("one_by_one", ENQUEUE_FOR))
         tasks = rate(producer.ask("tasks", ENQUEUE_FOR))
-        bulk = producer.ask("bulk", 10_000 if one > 10_000 / FILL_FOR else round(max(1000, one * FILL_FOR / 2)))
-        if rate(bulk) > 10_000 / FILL_FOR and bulk["jobs"] < 10_000:
-            bulk = producer.ask("bulk", 10_000)
+        bulk = producer.ask("bulk", BULK if one > BULK / FILL_FOR else round(max(1000, one * FILL_FOR / 2)))
         memory = {"producer memory": bulk["memory"]} if "memory" in bulk else {}
-        return {"one": one, "tasks": tasks, "bulk": rate(bulk), **memory}
+        return {"one": one, "tasks": tasks, "bulk": bulk_rate(producer, rate(bulk)), **memory}
+
+
+def bulk_rate(producer: Player, first: float) -> float:
+    """A slow peer has had the one, as large as takes some seconds."""
+    if first < BULK / FILL_FOR:
+        return first
+    return median(rate(producer.ask("bulk", BULK)) for _ in range(BULKS))
 
 
 def draining_by_itself(bench: Bench, system: System) -> Figures:
@@ -208,15 +223,12 @@ def answering(bench: Bench, system: System) -> Figures:
         jobs = 10 if slow else PICKED_UP
         producer.ask("trickle", jobs, PAUSE)
         wait_for(log, 5 + jobs, f"{jobs} runs by {system.name}")
-        seen = sorted((ran - sent) * 1000 for sent, ran in log.runs()[5:])
+        bench.waited.setdefault(system.name, []).extend((ran - sent) * 1000 for sent, ran in log.runs()[5:])
         before = len(log)
         began = time.monotonic()
         producer.ask("tasks", 2 * ENQUEUE_FOR)
         together = (len(log) - before) / (time.monotonic() - began)
-    centiles = quantiles(seen, n=100, method="inclusive")
-    return {
-        "latency p50": median(seen), "latency p95": centiles[94], "latency p99": centiles[98], "together": together,
-    }  # fmt: skip
+    return {"together": together}
 
 
 @contextmanager
