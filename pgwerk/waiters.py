@@ -102,7 +102,7 @@ class Waiters:
                 self._forget(job_id, wait)
 
     async def close(self) -> None:
-        """Who waits is told, and takes away what may still be on its way to the database: for so long it is waited."""
+        """Whoever waits is told, and takes its rows away itself, as they may still be on their way to the database."""
         self._is_closed = True
         if self._listener is not None:
             self._listener.cancel()
