@@ -47,8 +47,8 @@ class Batcher:
         self._used_at = 0.0
 
     async def insert(self, spec: Spec) -> Job | None:
-        if self._sending is None and self._kept is not None and self._kept.has_settled:
-            return await self._send_alone(self._kept, spec)
+        if self._sending is None and (session := self._in_its_time()) is not None and session.has_settled:
+            return await self._send_alone(session, spec)
         answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         self._pending.append(_Entry(spec, answer))
         if self._sending is None:
@@ -126,7 +126,7 @@ class Batcher:
             async with self._database.session() as session:
                 yield session
         else:
-            yield await _settled(self._kept) or await self._open()
+            yield await _settled(self._in_its_time()) or await self._open()
 
     async def _open(self) -> Session:
         session = await self._connect()
@@ -143,7 +143,7 @@ class Batcher:
     async def _withdraw(self) -> Session | None:
         if self._sending is not None:
             return None
-        session, self._kept = self._kept, None
+        session, self._kept = self._in_its_time(), None
         return await _settled(session)
 
     def _give_back(self, session: Session) -> None:
@@ -165,6 +165,12 @@ class Batcher:
     def _rest_of_linger(self) -> float:
         """Seconds."""
         return LINGER if self._sending is not None else self._used_at + LINGER - time.monotonic()
+
+    def _in_its_time(self) -> Session | None:
+        """The connection that is kept. One that is still there only because the loop was held up may be dead by now."""
+        if self._used_at + LINGER <= time.monotonic():
+            self._drop()
+        return self._kept
 
     def _drop(self) -> None:
         if self._kept is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -127,6 +128,38 @@ async def test_a_connection_that_broke_on_the_way_is_told_once(app: Werk, opened
     with pytest.raises(ServerUnreachable, match="the connection to Postgres was lost"):
         await app.enqueue(handlers.noop)
     assert await app.enqueue(handlers.noop)
+    assert len(opened) == 2
+
+
+def hold_up_the_loop(query: Query) -> None:
+    """For so long that the time of what it keeps is over, and the server has ended that."""
+    query(f"select pg_terminate_backend(pid) from ({OURS}) ours")
+    time.sleep(LINGER)
+
+
+@pytest.mark.parametrize("options", [{}, {"_key": "order 1"}], ids=["a single one", "one that goes by itself"])
+async def test_a_connection_whose_time_ended_while_the_loop_was_held_up_is_replaced(
+    app: Werk, opened: list[Session], query: Query, options: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        await app.enqueue(handlers.noop)
+    hold_up_the_loop(query)
+    assert await app.enqueue(handlers.noop, **options)
+    assert len(opened) == 2
+
+
+async def test_a_connection_whose_time_ended_while_others_waited_for_it_is_replaced(
+    app: Werk, opened: list[Session], query: Query
+) -> None:
+    for _ in range(2):
+        await app.enqueue(handlers.noop)
+
+    async def send_and_hold_up_the_loop() -> None:
+        await app.enqueue(handlers.noop)
+        hold_up_the_loop(query)
+
+    _, job = await asyncio.gather(send_and_hold_up_the_loop(), app.enqueue(handlers.noop))
+    assert job
     assert len(opened) == 2
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import (
@@ -27,8 +28,11 @@ from pgwerk import (
     ThreadWorker,
     Werk,
     configure_logging,
+    waiters,
+    wire,
 )
 from tests import handlers
+from tests.feature.test_running import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,6 +45,8 @@ IN_PROCESSES = [ProcessWorker, ForkWorker]
 GRACE = 0.3  # seconds from SIGTERM to SIGKILL
 BIG = 10_000_000
 HOME = os.getpid()
+
+OPEN = "select pid from pg_stat_activity where pid = any (%s)"
 
 
 def where() -> list[int]:
@@ -68,6 +74,14 @@ async def enqueue_another(ctx: Context) -> int:
 async def enter_and_enqueue(ctx: Context) -> int:
     async with ctx.app:
         return await enqueue_another(ctx)
+
+
+async def keeping(ctx: Context, way: str) -> list[int]:
+    """The server's processes that are connected with this one once it has enqueued in that way."""
+    inherited = set(wire._sessions)
+    await getattr(ctx.app, way)(handlers.noop)
+    opened = [session.pgconn for session in set(wire._sessions) - inherited]
+    return [pgconn.backend_pid for pgconn in opened if pgconn.status == psycopg.pq.ConnStatus.OK]
 
 
 class Shop(Werk):
@@ -429,6 +443,18 @@ async def test_a_pool_keeps_its_processes_and_replaces_one_that_died(app: Werk) 
         await _failed(app, exit_at_once, 1)
         after = {(await app.apply(where, timeout=20))[0] for _ in range(10)}
         assert len(after) <= 2
+
+
+@pytest.mark.parametrize("way", ["enqueue", "apply"])
+async def test_a_process_that_waits_for_work_keeps_no_connection(
+    app: Werk, query: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(waiters, "LINGER", 0.5)
+    async with _running(app, ProcessWorker):
+        kept = await app.apply(keeping, way, timeout=20)
+        assert kept
+        await until(lambda: not query(OPEN, kept), "it has let go of it")
+        await app.apply(keeping, way, timeout=20)
 
 
 async def test_a_fork_is_for_one_job(app: Werk) -> None:

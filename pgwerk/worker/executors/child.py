@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import select
 import signal
 import struct
 import threading
-from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgwerk.batch import LINGER
 from pgwerk.errors import JobTimeout, WerkError, headline
 from pgwerk.execution import described
 from pgwerk.logs import enter_job
@@ -20,9 +21,11 @@ from pgwerk.worker.executors.work import Work, call_of, stored
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from pgwerk.app import Werk
+
+T = TypeVar("T")
 
 HEAD = struct.Struct("!BQ")  # what follows, and its length in bytes
 WORK, TOUCH, NOTHING, RESULT, RAISED = range(5)
@@ -45,6 +48,20 @@ class Channel:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._sending = threading.Lock()  # a handler may give signs of life from any of its threads
+
+    def hears(self, seconds: float) -> bool:
+        """Within so many."""
+        ready, _, _ = select.select([self._channel], [], [], seconds)
+        return bool(ready)
+
+    async def heard(self) -> None:
+        """As soon as there is something to receive."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._channel, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._channel)
 
     def receive(self) -> bytes | None:
         """None: nobody will send any more."""
@@ -73,8 +90,14 @@ class Server:
 
     def run(self) -> None:
         with asyncio.Runner() as self._runner:
-            while not self._is_told_to_end and (message := self._channel.receive()) is not None:
+            while not self._is_told_to_end and (message := self._next()) is not None:
                 self._answer(*pickle.loads(message))  # noqa: S301 - from the worker that this process is a part of
+
+    def _next(self) -> bytes | None:
+        """Until one comes that is not near, the loop goes on: connections that handlers have left on it close there."""
+        if not self._channel.hears(LINGER):
+            self._run(self._channel.heard())
+        return self._channel.receive()
 
     def _answer(self, work: Work, identity: Identity) -> None:
         try:
@@ -89,10 +112,12 @@ class Server:
         _, call = call_of(work, self._app, identity, self._touch)
         result = call()
         if asyncio.iscoroutine(result):
-            coroutine = self._cancellable(result, work.row.timeout_secs)
-            loop = self._runner.get_loop()
-            result = run_through(loop, loop.create_task(coroutine, context=copy_context()))
+            result = self._run(self._cancellable(result, work.row.timeout_secs))
         return stored(result, work, self._app.serializer)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        loop = self._runner.get_loop()
+        return run_through(loop, loop.create_task(coroutine))
 
     def _touch(self) -> None:
         self._channel.send(TOUCH)
