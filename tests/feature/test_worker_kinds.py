@@ -188,6 +188,23 @@ def ignore_sigterm(path: str) -> None:
     block_for(path, 3600)
 
 
+def outlast_sigterm(path: str) -> None:
+    def note(*_: object) -> None:
+        with open(path, "a") as file:  # noqa: PTH123
+            file.write(f"told {os.getpid()}\n")
+
+    signal.signal(signal.SIGTERM, note)
+    while True:
+        time.sleep(1)
+
+
+def hang_up_and_run_on(path: str) -> None:
+    os.closerange(3, 1000)
+    with open(path, "w") as file:  # noqa: PTH123
+        file.write(f"told {os.getpid()}\n")
+    time.sleep(3600)
+
+
 def die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -226,8 +243,8 @@ async def process_worker(request: pytest.FixtureRequest, app: Werk) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def _running(app: Werk, kind: type[Worker]) -> AsyncIterator[Worker]:
-    runner = kind(app, concurrency=2, sigterm_grace=GRACE, shutdown_timeout=0.5)
+async def _running(app: Werk, kind: type[Worker], sigterm_grace: float = GRACE) -> AsyncIterator[Worker]:
+    runner = kind(app, concurrency=2, sigterm_grace=sigterm_grace, shutdown_timeout=0.5)
     task = asyncio.create_task(runner.run())
     yield runner
     runner.stop()
@@ -411,6 +428,22 @@ async def test_an_abort_ends_a_running_job_within_a_second(
     assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
     if function is sleep_for:
         assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
+
+
+@pytest.mark.parametrize("function", [outlast_sigterm, hang_up_and_run_on])
+@pytest.mark.parametrize("kind", IN_PROCESSES)
+async def test_a_process_that_is_being_ended_is_gone_before_its_job_is_aborted(
+    app: Werk, tmp_path: Path, kind: type[Worker], function: Any
+) -> None:
+    facts = tmp_path / "facts"
+    async with _running(app, kind, sigterm_grace=2):
+        job = await app.enqueue(function, str(facts), _timeout=0.2 if function is outlast_sigterm else None)
+        assert job is not None
+        told = await until(lambda: facts.exists() and facts.read_text().endswith("\n") and facts.read_text(), "told")
+        await app.abort_job(job)
+        await app.wait_for(job, timeout=20)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(told.split()[1]), 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,12 @@ CHILDREN = 20
 
 def wait_for_the_end(channel: socket.socket) -> None:
     channel.recv(1)
+
+
+def outlast_sigterm(channel: socket.socket) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel.sendall(b"!")
+    wait_for_the_end(channel)
 
 
 @pytest.fixture
@@ -66,6 +73,21 @@ async def test_a_child_that_nobody_waits_for_any_more_ends(
     with pytest.raises(asyncio.CancelledError):
         await task
     await no_child_is_left(nursery)
+
+
+async def test_a_child_is_ended_though_whoever_waits_for_it_gives_up() -> None:
+    with contextlib.closing(Nursery(outlast_sigterm)) as nursery:
+        child = await nursery.child()
+        child.channel.recv(1)
+        ending = asyncio.create_task(child.end(0.1))
+        for _ in range(2):
+            await asyncio.sleep(0)
+            ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        async with asyncio.timeout(10):
+            assert await child.ended == -signal.SIGKILL
+        child.channel.close()
 
 
 async def test_a_child_whose_line_was_not_to_be_ends(nursery: Nursery) -> None:

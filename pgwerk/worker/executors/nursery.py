@@ -50,11 +50,15 @@ class Child:
             self._nursery.say(KILL, self.pid, number)
 
     async def end(self, grace: float) -> None:
-        """SIGTERM, and after so many seconds SIGKILL; returns when it is gone."""
+        """SIGTERM, and after so many seconds SIGKILL, whatever becomes of the caller; returns when it is gone. A caller
+        that is cancelled meanwhile hears of it then.
+        """
         self.kill(signal.SIGTERM)
-        await asyncio.wait([self.ended], timeout=grace)
-        self.kill(signal.SIGKILL)
-        await asyncio.wait([self.ended])
+        asyncio.get_running_loop().call_later(grace, self.kill, signal.SIGKILL)
+        try:
+            await asyncio.wait([self.ended])
+        finally:
+            await asyncio.wait([self.ended])
 
 
 class Nursery:

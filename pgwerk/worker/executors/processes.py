@@ -138,8 +138,10 @@ class _Processes:
             except (asyncio.IncompleteReadError, ConnectionError):
                 raise told from None
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            await asyncio.wait([line.child.ended], timeout=LEEWAY)  # its end may be on its way
-            await line.child.end(0)
+            try:
+                await asyncio.wait([line.child.ended], timeout=LEEWAY)  # its end may be on its way
+            finally:
+                await line.child.end(0)
             raise ProcessDied(_obituary(line.child.ended.result())) from error
 
 
