@@ -67,8 +67,8 @@ class Upkeep:
         if asks:
             self._asked_at = time.monotonic()
             async with self._database.session() as session:
-                aborting: set[int] = await session.run(self._store.aborting(self._worker_id))
-            self._attempts.abort(aborting)
+                claims = await session.run(self._store.aborting(self._worker_id))
+            self._attempts.abort(claims)
 
     async def _renew(self, signs: list[Sign]) -> None:
         async with self._database.session() as session:
