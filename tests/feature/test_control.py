@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
@@ -179,6 +180,28 @@ async def test_abort_job_is_heard_while_the_claim_has_not_been_read(app: Werk, m
         assert await app.abort_job(job)
         assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
     assert await ends(app, job) == [("aborted", "aborted before it ran")]
+
+
+async def test_abort_job_is_asked_for_again_where_the_server_gave_no_answer(app: Werk, dsn: str) -> None:
+    is_broken, is_refused = False, asyncio.Event()
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        if is_broken:
+            is_refused.set()
+            raise OSError("no more connections")
+        return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+    async with Werk(connect=connect, schema=app.config.schema) as own:
+        rare = {"heartbeat_interval": 3600, "sweep_interval": 3600, "abort_interval": 3600}
+        async with working(own, **rare) as worker:
+            job = await asked(app, handlers.sleep, 3600)
+            await runs(app, job)
+            await until(lambda: worker._life and worker._life._listener.is_listening, "it listens")
+            is_broken = True
+            assert await app.abort_job(job)
+            await is_refused.wait()
+            is_broken = False
+            assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
 
 
 async def test_abort_job_needs_no_notification(app: Werk) -> None:
