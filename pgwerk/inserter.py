@@ -91,7 +91,8 @@ class Inserter:
 
         jobs = _known(await (_insist(write) if is_tied else write()))
         if upstream := _upstream(specs):
-            released = await run_on(connection, EndingStore(self._database.schema).release(upstream))
+            release = EndingStore(self._database.schema).release(upstream, always_notify=True)
+            released = await run_on(connection, release)
             _promote(jobs, released.promoted)
         return jobs
 

@@ -306,7 +306,7 @@ set_aside as (
 ),
 called as materialized (
     select pg_notify(:channel, 'ready ' || q.queue) from (select distinct queue from gone) q
-    where exists (select from pgwerk.idle)
+    where :always::boolean or exists (select from pgwerk.idle)
 )
 select job_id, new_doom as doom, null as status, (select count(*) from called) as calls
 from held where new_doom is not null

@@ -93,4 +93,4 @@ returning a.job_id;
 
 -- name: aborting
 -- Which of our jobs somebody wants to end.
-select job_id from pgwerk.active where worker_id = :worker_id::bigint and is_aborting;
+select job_id, claim_no from pgwerk.active where worker_id = :worker_id::bigint and is_aborting;

@@ -56,9 +56,9 @@ class EndingStore(Catalogue):
         """For jobs that have left `active` or `ready`: the next of their groups."""
         return self._call("free", _freed, ids=list(ids), channel=self.channel)
 
-    def release(self, ids: Sequence[int]) -> Call[Ended]:
+    def release(self, ids: Sequence[int], *, always_notify: bool = False) -> Call[Ended]:
         """For jobs that may have ended: those that depend on them."""
-        return self._call("release", _released, ids=sorted(ids), channel=self.channel)
+        return self._call("release", _released, ids=sorted(ids), channel=self.channel, always=always_notify)
 
     def _end(self, statement: str, outcomes: Iterable[Outcome]) -> Call[Ended]:
         """In the order of the jobs, so that those who end the same ones wait for each other and never in a ring."""

@@ -76,8 +76,9 @@ class WorkerStore(Catalogue):
         rows = as_json([sign._asdict() for sign in signs])
         return self._call("touch", _ids, worker_id=worker_id, signs=rows)
 
-    def aborting(self, worker_id: int) -> Call[set[int]]:
-        return self._call("aborting", _ids, worker_id=worker_id)
+    def aborting(self, worker_id: int) -> Call[dict[int, int]]:
+        """The claim numbers of our jobs that somebody wants to end."""
+        return self._call("aborting", _claims, worker_id=worker_id)
 
     def announce_idle(self, worker_id: int) -> Call[None]:
         return self._call("announce_idle", nothing, worker_id=worker_id)
@@ -98,3 +99,7 @@ def _name(rows: list[Row]) -> str | None:
 
 def _ids(rows: list[Row]) -> set[int]:
     return {row["job_id"] for row in rows}
+
+
+def _claims(rows: list[Row]) -> dict[int, int]:
+    return {row["job_id"]: row["claim_no"] for row in rows}

@@ -22,7 +22,7 @@ from pgwerk.worker.pace import PATIENCE, Pace
 from pgwerk.worker.running import End, Running, end_of, told_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pgwerk.store.exchange import Claimed
     from pgwerk.wire import Row
@@ -48,6 +48,7 @@ class Attempts:
         self._concurrency, self._hooks = worker.config.concurrency, worker.hooks
         self._running: dict[int, Running] = {}
         self._ahead: OrderedDict[int, Running] = OrderedDict()
+        self._aborting: Mapping[int, int] = {}
         self._stuck = 0
         self._outcomes: list[Outcome] = []
         self.pace = Pace()
@@ -102,6 +103,8 @@ class Attempts:
             self._outcomes.append(self._outcome(running, End(Verdict.UNSTARTED))._replace(delay=CLEANING))
         else:
             self._ahead[row.job_id] = running
+            if self._aborting.get(row.job_id) == claim_no:
+                self._abort_ahead(row.job_id)
             self._launch()
 
     def decline(self, row: Claimed, claim_no: int, subject: Row | None = None) -> None:
@@ -148,15 +151,20 @@ class Attempts:
             if running.verdict is not None:
                 self._end(running, told_to_end(running.verdict))
 
-    def abort(self, ids: Collection[int]) -> None:
-        """Somebody wants these to end for good."""
-        for job_id in self._ahead.keys() & set(ids):
-            end = End(Verdict.ABORTED, error="aborted before it ran")
-            outcome = self._outcome(self._ahead.pop(job_id), end)
-            self._outcomes.append(outcome._replace(expired=True))  # as with one that expired, no attempt has started
-            self._on_end()
-        for job_id in self._running.keys() & set(ids):
+    def abort(self, claims: Mapping[int, int]) -> None:
+        """Somebody wants these jobs, each held under that claim number, to end for good; one whose claim has not been
+        read here yet, as soon as it is.
+        """
+        self._aborting = claims
+        for job_id in self._ahead.keys() & claims.keys():
+            self._abort_ahead(job_id)
+        for job_id in self._running.keys() & claims.keys():
             self._end_from_outside(self._running[job_id], Verdict.ABORTED)
+
+    def _abort_ahead(self, job_id: int) -> None:
+        outcome = self._outcome(self._ahead.pop(job_id), End(Verdict.ABORTED, error="aborted before it ran"))
+        self._outcomes.append(outcome._replace(expired=True))  # as with one that expired, no attempt has started
+        self._on_end()
 
     def lose(self, job_id: int, claim_no: int) -> None:
         """The attempt was taken from us: it ends, and nothing of it is stored."""

@@ -71,6 +71,7 @@ READ_BY_NAME: dict[str, tuple[str, ...]] = {
     "schema_found": Found._fields,
     "executions": tuple(field.name for field in fields(JobExecution)),
     "beat": ("is_alive", "others", "silent"),
+    "aborting": ("job_id", "claim_no"),
     "is_waited_for": ("is_waited_for",),
     "server": Server._fields,
     "connections": Connections._fields,

@@ -8,18 +8,21 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
 from pgwerk.execution import Outcome
 from pgwerk.store.ending import EndingStore
 from pgwerk.worker import attempts
+from pgwerk.worker.attempts import Attempts
+from pgwerk.worker.exchange import Exchange, Turn
 from tests import handlers
 from tests.feature.test_running import until
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from pgwerk import Context, Job
@@ -148,6 +151,57 @@ async def test_a_job_that_is_aborted_before_its_handler_leaves_its_slot(app: Wer
         ended = await app.wait_for(job, timeout=20)
         assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
         assert await app.apply(handlers.echo, 1, timeout=20) == 1
+
+
+async def test_abort_job_is_heard_while_the_claim_has_not_been_read(app: Werk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer comes with that to the settle beside it."""
+    job: Job | None = None
+    take_turn, abort = Exchange.take_turn, Attempts.abort
+    is_claimed, is_heard = asyncio.Event(), asyncio.Event()
+
+    async def read_late(self: Exchange, *args: Any, **options: Any) -> Turn:
+        turn = await take_turn(self, *args, **options)
+        if any(row.function == "tests.handlers.noop" for row in turn.claimed):
+            is_claimed.set()
+            await is_heard.wait()
+        return turn
+
+    def hear(self: Attempts, claims: Mapping[int, int]) -> None:
+        abort(self, claims)
+        if job and job.id in claims:
+            is_heard.set()
+
+    monkeypatch.setattr(Exchange, "take_turn", read_late)
+    monkeypatch.setattr(Attempts, "abort", hear)
+    async with working(app, abort_interval=3600):
+        await runs(app, await asked(app, handlers.sleep, 3600))
+        job = await asked(app, handlers.noop)
+        await is_claimed.wait()
+        assert await app.abort_job(job)
+        assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
+    assert await ends(app, job) == [("aborted", "aborted before it ran")]
+
+
+async def test_abort_job_is_asked_for_again_where_the_server_gave_no_answer(app: Werk, dsn: str) -> None:
+    is_broken, is_refused = False, asyncio.Event()
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        if is_broken:
+            is_refused.set()
+            raise OSError("no more connections")
+        return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+    async with Werk(connect=connect, schema=app.config.schema) as own:
+        rare = {"heartbeat_interval": 3600, "sweep_interval": 3600, "abort_interval": 3600}
+        async with working(own, **rare) as worker:
+            job = await asked(app, handlers.sleep, 3600)
+            await runs(app, job)
+            await until(lambda: worker._life and worker._life._listener.is_listening, "it listens")
+            is_broken = True
+            assert await app.abort_job(job)
+            await is_refused.wait()
+            is_broken = False
+            assert (await app.wait_for(job, timeout=20)).status == JobStatus.Aborted
 
 
 async def test_abort_job_needs_no_notification(app: Werk) -> None:

@@ -407,6 +407,20 @@ async def test_workers_hear_of_it_at_its_commit_and_not_before(app: Werk, dsn: s
     assert heard == ["ready mails"]
 
 
+async def test_workers_hear_at_its_commit_of_a_job_whose_dependencies_had_ended(
+    app: Werk, dsn: str, schema: str
+) -> None:
+    first = await _enqueue(app)
+    await _work(app)
+    async with await AsyncConnection.connect(dsn, autocommit=True) as ear:
+        await ear.execute(f'listen "{schema}"')
+        async with await AsyncConnection.connect(dsn) as connection:
+            second = await _enqueue(app, _queue="mails", _depends_on=first, _conn=connection)
+            assert second.status == JobStatus.Queued
+        heard = [each.payload async for each in ear.notifies(timeout=DEADLINE, stop_after=1)]
+    assert heard == ["ready mails"]
+
+
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns"])
 async def test_the_callers_time_zone_does_not_matter(app: Werk, dsn: str, zone: str) -> None:
     async with await AsyncConnection.connect(dsn, autocommit=True, options=f"-c timezone={zone}") as connection:

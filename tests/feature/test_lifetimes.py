@@ -20,6 +20,8 @@ from tests.feature.test_running import until, worker
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgwerk import Job
 
 TOUCH: asyncio.Event
@@ -283,6 +285,28 @@ async def test_heartbeat_missed_for_twice_its_time_loses_the_attempt(
     worker.stop()
     await running
     assert await ends(app, job) == [("failed", words)]
+
+
+QUERY: Callable[..., list[Any]]
+
+
+async def hold_the_loop_until_signed(job_id: int) -> None:
+    QUERY("update active set stale_at = now() where job_id = %s", job_id)
+    too_late = time.monotonic() + 20
+    while not QUERY("select 1 from active where job_id = %s and stale_at > now()", job_id):
+        assert time.monotonic() < too_late
+        time.sleep(0.02)
+
+
+async def test_heartbeat_is_given_for_a_loop_that_another_handler_holds(app: Werk, query: Any) -> None:
+    global QUERY
+    QUERY = query
+    async with worker(app, heartbeat_interval=0.2, shutdown_timeout=0.01):
+        job = await asked(app, handlers.sleep, 3600, _heartbeat=3600)
+        await until(lambda: query("select 1 from active"), "it runs")
+        holder = await asked(app, hold_the_loop_until_signed, job.id)
+        assert (await app.wait_for(holder, timeout=40)).status == JobStatus.Complete
+        assert (await app.get_job(job)).status == JobStatus.Active
 
 
 CLEANED: asyncio.Event

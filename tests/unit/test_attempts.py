@@ -77,7 +77,7 @@ async def test_as_many_at_once_as_there_are_slots_and_in_order(attempts: Attempt
 async def test_an_attempt_that_is_aborted_before_its_first_step_ends(attempts: Attempts) -> None:
     """A task that is cancelled by then takes none: nothing of it would free its slot."""
     attempts.start(claimed(1), claim_no=1)
-    attempts.abort([1])
+    attempts.abort({1: 1})
     attempts.start(claimed(2), claim_no=1)
     first, second = await ended(attempts, 2)
     assert (first.job_id, first.status, first.error) == (1, "aborted", "aborted while it ran")
@@ -85,11 +85,27 @@ async def test_an_attempt_that_is_aborted_before_its_first_step_ends(attempts: A
     assert attempts.running == 0
 
 
+async def test_a_job_that_is_aborted_before_its_claim_is_read_does_not_begin(attempts: Attempts) -> None:
+    attempts.abort({1: 2})
+    attempts.start(claimed(1), claim_no=2)
+    assert attempts.running == 0
+    (outcome,) = attempts.take_outcomes()
+    assert (outcome.claim, outcome.status, outcome.error) == ((1, 2), "aborted", "aborted before it ran")
+
+
+async def test_a_wish_to_end_a_job_is_for_one_claim(attempts: Attempts) -> None:
+    """It may come again under another one: requeued, or taken back from us."""
+    attempts.abort({1: 2})
+    attempts.start(claimed(1), claim_no=3)
+    (outcome,) = await ended(attempts, 1)
+    assert (outcome.claim, outcome.status) == ((1, 3), "complete")
+
+
 @pytest.mark.parametrize(
     ("tell", "last"),
     [
         (lambda attempts: attempts.lose(1, claim_no=1), []),
-        (lambda attempts: attempts.abort([1]), [((1, 1), "aborted")]),
+        (lambda attempts: attempts.abort({1: 1}), [((1, 1), "aborted")]),
     ],
 )
 async def test_a_job_that_comes_again_while_its_last_attempt_cleans_up_is_handed_back(

@@ -5,7 +5,7 @@ No clock is compared with another: a worker is dead when an observer has itself 
 that worker asked for, by its own monotonic clock. Only the time between two looks over one connection counts: nobody
 is declared dead for an outage, in which nobody could be heard, and who comes back from it beats at once. An attempt
 whose sign of life is missing is judged in the same way, and a worker that reads it of one of its own gives the sign at
-once.
+once: on its loop, or from here while that is blocked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pgwerk import events
 from pgwerk.errors import ServerUnreachable, one_line
-from pgwerk.store.workers import Pulse, Silence, WorkerStore
+from pgwerk.store.workers import Pulse, Sign, Silence, WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,8 +147,11 @@ class Beat:
             self._stopping.set()
             self._worker_loop.call_soon_threadsafe(self._on_lost)
             return
-        if any(each.worker_id == self._worker_id for each in beat.silent):
+        if missing := [each for each in beat.silent if each.worker_id == self._worker_id]:
             self._worker_loop.call_soon_threadsafe(self._on_missing)
+            if self._is_blocked:  # a loop that comes round knows better what it still runs
+                signs = [Sign(each.job_id, each.claim_no, self._interval) for each in missing]
+                await session.run(self._store.touch(self._worker_id, signs))
         for pulse, seconds in self._workers.look(beat.others, asked, self.heard_at):
             name = await session.run(self._store.declare_dead(pulse))
             if name is not None:

@@ -65,10 +65,17 @@ class Upkeep:
         if signs:
             await self._renew(signs)
         if asks:
-            self._asked_at = time.monotonic()
+            await self._ask()
+
+    async def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        try:
             async with self._database.session() as session:
-                aborting: set[int] = await session.run(self._store.aborting(self._worker_id))
-            self._attempts.abort(aborting)
+                claims = await session.run(self._store.aborting(self._worker_id))
+        except Exception:
+            self._asked_at = float("-inf")
+            raise
+        self._attempts.abort(claims)
 
     async def _renew(self, signs: list[Sign]) -> None:
         async with self._database.session() as session:
