@@ -51,11 +51,9 @@ bench-idle: $(VENV)/dev  ## what an idle worker costs
 	$(BIN)/python benchmarks/bench_idle.py
 
 bench-peers: $(VENV)/dev  ## every other queue on the same server, into benchmarks/RESULTS.md (40 minutes; redis-server)
-	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_peers.py
 
 bench-growth: $(VENV)/dev  ## what a job costs beside backlogs of every kind and size, into benchmarks/GROWTH.md
-	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/bench_growth.py
 
 bench-commands: $(VENV)/dev  ## how soon `werk info`, `werk jobs` and their like answer beside a million finished jobs

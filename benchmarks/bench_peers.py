@@ -11,7 +11,6 @@ Redis must be installed (redis-server); without it the systems on Redis are left
 """
 
 import argparse
-import secrets
 import shutil
 import subprocess
 import time
@@ -171,19 +170,22 @@ def known(figures: Figures) -> Figures:
 
 @contextmanager
 def redis(shared: Path, *, wanted: bool) -> Iterator[tuple[str, int]]:
-    """As Debian configures it, with snapshots and without a log of every write; it loses what came since the last."""
+    """As Debian configures it, with snapshots and without a log of every write (it loses what came since the last), and
+    on a socket of the file system, as the Postgres is.
+    """
     if not wanted:
         yield "", 0
         return
-    port = str(20_000 + secrets.randbelow(20_000))
-    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", str(shared), "--loglevel", "warning"]
-    server = subprocess.Popen(command)
-    ping = ["redis-cli", "-p", port, "ping"]
+    path = str(shared / "redis")
+    server = subprocess.Popen(
+        ["redis-server", "--port", "0", "--unixsocket", path, "--dir", str(shared), "--loglevel", "warning"]
+    )
+    ping = ["redis-cli", "-s", path, "ping"]
     try:
         wait_until(
             lambda: subprocess.run(ping, capture_output=True, check=False).stdout == b"PONG\n", "an answer of Redis"
         )
-        yield f"redis://127.0.0.1:{port}/0", server.pid
+        yield f"unix://{path}", server.pid
     finally:
         server.terminate()
         server.wait()

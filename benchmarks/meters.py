@@ -96,6 +96,15 @@ class RedisMeter:
     def seconds(self) -> float:
         return next(each.seconds for each in processes() if each.id == self._process)
 
+    def wal(self) -> float:
+        return 0.0
+
+    def commits(self) -> float:
+        return 0.0
+
+    def bytes(self) -> float:
+        return 0.0
+
 
 class Log:
     """The runs of a trial, as the handlers left them behind, in whatever process they ran."""

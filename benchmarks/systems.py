@@ -70,7 +70,12 @@ SYSTEMS = (
     System("pgwerk, own pool", "with_pgwerk", variables={"BENCH_POOL": "1"}, has_worker=False),
     System("pgwerk 0.1.26", "with_pgwerk", "reference", {"BENCH_TABLE": "pgwerk._pgwerk_jobs"}),
     System("procrastinate", "with_procrastinate", "procrastinate"),
-    System("pgqueuer (asyncpg)", "with_pgqueuer", "pgqueuer", remark="batch size = concurrency"),
+    System(
+        "pgqueuer (asyncpg)",
+        "with_pgqueuer",
+        "pgqueuer",
+        remark="its batch is as large as the jobs at once: a limit of its own has to be at least twice its batch",
+    ),
     System(
         "pgqueuer (psycopg)",
         "with_pgqueuer",
@@ -84,7 +89,7 @@ SYSTEMS = (
         "with_chancy",
         "chancy",
         is_deep=False,
-        remark="a backlog is taken in batches of the concurrency, one a second; not measured beside others",
+        remark="a backlog is taken at 100 jobs a second whatever is said, so it is not measured beside others",
     ),
     System("saq (Postgres)", "with_saq", "saq"),
     System("dbos", "with_dbos", "dbos"),

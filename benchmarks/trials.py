@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ BULK, BULKS = 10_000, 5  # jobs of one, and how many there are after the first, 
 DRAIN_FOR = 1.0  # seconds that the jobs of a drain should last, by what is known of the system
 FILL_FOR = 2.5  # … and that enqueueing them may take
 MOST_JOBS, FIRST_JOBS, FEWEST_JOBS = 60_000, 100, 50
+FEWEST_COUNTED = 200  # jobs by which a cost is divided: the processors count in steps of 10 ms
 PICKED_UP, PAUSE = 150, 0.02  # jobs of a latency trial, seconds between them
 PATIENCE = 45.0  # seconds for what ought to take two
 Figures = dict[str, float]
@@ -57,7 +58,8 @@ class Bench:
     def place(self, system: System) -> Iterator[tuple[str, Meter, Log]]:
         with closing(Log(self.shared / "runs")) as log:
             if system.on_redis:
-                subprocess.run(["redis-cli", "-u", self.redis, "flushall"], check=True, stdout=subprocess.DEVNULL)
+                flush = ["redis-cli", "-s", urlsplit(self.redis).path, "flushall"]
+                subprocess.run(flush, check=True, stdout=subprocess.DEVNULL)
                 set_up(system, self.redis, log)
                 yield self.redis, RedisMeter(self.redis_process), log
                 return
@@ -186,6 +188,7 @@ def draining(bench: Bench, system: System, concurrency: int, processes: int) -> 
     name = f"drain {processes}x{concurrency}" if processes > 1 else f"drain {concurrency}"
     jobs = bench.jobs_for(system)
     with bench.place(system) as (where, meter, log), playing(system, log, "produce", where) as producer:
+        empty = meter.bytes()
         with used(meter, jobs, "fill") as filling:
             before = producer.seconds
             producer.ask("bulk", jobs)
@@ -199,12 +202,10 @@ def draining(bench: Bench, system: System, concurrency: int, processes: int) -> 
                 running["run client"] = (sum(worker.seconds for worker in workers) - before) * 1e6 / jobs
             seconds = until_done(producer, log)
             memory = max(worker.memory for worker in workers)
-        commits = meter.commits() if isinstance(meter, PostgresMeter) else 0.0
-        bytes_left = meter.bytes() if isinstance(meter, PostgresMeter) else 0.0
+        costs = {"commits": meter.commits() / jobs, "bytes": (meter.bytes() - empty) / jobs} | filling | running
     figures = {name: jobs / seconds, f"{name} runs": len(log) / jobs}
     if name == "drain 10":
-        costs = {"worker memory": memory, "commits": commits / jobs, "bytes": bytes_left / jobs}
-        figures |= filling | running | costs
+        figures |= {"worker memory": memory} | (costs if jobs >= FEWEST_COUNTED else {})
     return figures
 
 
@@ -235,11 +236,10 @@ def answering(bench: Bench, system: System) -> Figures:
 def used(meter: Meter, jobs: int, what: str) -> Iterator[Figures]:
     """Microseconds of the server's processors, and bytes of WAL, a job."""
     figures: Figures = {}
-    wal: Callable[[], float] = meter.wal if isinstance(meter, PostgresMeter) else lambda: 0.0
-    seconds, written = meter.seconds(), wal()
+    seconds, written = meter.seconds(), meter.wal()
     yield figures
     figures[f"{what} server"] = (meter.seconds() - seconds) * 1e6 / jobs
-    figures[f"{what} wal"] = (wal() - written) / jobs
+    figures[f"{what} wal"] = (meter.wal() - written) / jobs
 
 
 def rate(done: Figures) -> float:

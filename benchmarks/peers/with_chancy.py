@@ -1,5 +1,4 @@
-"""chancy with its executor for coroutines; a queue's notifications wake the worker. Without any it takes one
-batch of `concurrency` jobs each time that it polls, once a second at best."""
+"""chancy with its executor for coroutines, and eager polling, as a job that ends is followed by others."""
 
 import logging
 
@@ -23,10 +22,10 @@ class OnChancy:
             await self._declare(10)
 
     async def _declare(self, concurrency: int) -> None:
-        executor = Chancy.Executor.Async
-        await self._app.declare(
-            Queue("default", concurrency=concurrency, executor=executor, polling_interval=1), upsert=True
+        queue = Queue(
+            "default", concurrency=concurrency, executor=Chancy.Executor.Async, polling_interval=1, eager_polling=True
         )
+        await self._app.declare(queue, upsert=True)
 
     async def open(self) -> None:
         await self._app.pool.open()

@@ -1,9 +1,15 @@
-"""dramatiq-pg: a worker that waits for notifications, no results, and no middleware but what retries a failed job."""
+"""dramatiq-pg: a worker that waits for notifications, no results, no middleware but what retries a failed job, and a
+longer prefetch: a thread that fetches sleeps when it has as much as it may.
+"""
 
+import os
 import signal
 
-import dramatiq
 from adapter import NEXT_MONTH, TASKS, job, play, rows
+
+os.environ.setdefault("dramatiq_queue_prefetch", "500")  # read once, at import
+
+import dramatiq
 from dramatiq.middleware import Retries
 from dramatiq_pg import PostgresBroker, generate_init_sql
 from dramatiq_pg.utils import make_pool, transaction

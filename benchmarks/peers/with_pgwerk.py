@@ -3,16 +3,12 @@
 With BENCH_POOL the application gives its own pool, as one with a pool would (this pgwerk alone).
 """
 
-import importlib.util
 import os
 
 import psycopg
 from adapter import NEXT_MONTH, job, play, rows
 
 from pgwerk import AsyncWorker, EnqueueParams, Werk
-
-# The reference's environment has no uvloop, and its documentation says nothing of it.
-run_loop = importlib.import_module("uvloop" if importlib.util.find_spec("uvloop") else "asyncio").run
 
 TABLE = os.environ.get("BENCH_TABLE", "pgwerk.jobs")  # said for the reference alone
 UNFINISHED = f"SELECT count(*) FROM {TABLE} WHERE status NOT IN ('complete', 'failed', 'aborted')"
@@ -100,4 +96,4 @@ async def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(Pgwerk, run=run_loop, backlogs=BACKLOGS_OF_REFERENCE if "BENCH_TABLE" in os.environ else BACKLOGS)
+    play(Pgwerk, backlogs=BACKLOGS_OF_REFERENCE if "BENCH_TABLE" in os.environ else BACKLOGS)

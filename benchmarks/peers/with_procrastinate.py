@@ -1,4 +1,6 @@
-"""procrastinate with its psycopg connector; the worker listens, and keeps what is done, both as by default."""
+"""procrastinate with its psycopg connector; the worker listens, and keeps what is done, both as by default. So is its
+pool of four connections: with twenty it is slower.
+"""
 
 from adapter import NEXT_MONTH, job, play, rows
 from procrastinate import App, PsycopgConnector

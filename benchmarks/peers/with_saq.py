@@ -4,7 +4,9 @@ waits for notifications. It has no bulk enqueue: one after the other.
 
 import uvloop
 from adapter import NEXT_MONTH, job, play, rows
-from saq import Queue, Worker
+from saq import Worker
+from saq.queue.postgres import PostgresQueue
+from saq.queue.redis import RedisQueue
 
 KEPT = 3600  # seconds; the other systems keep what is done as well
 ROW = {
@@ -21,8 +23,10 @@ BACKLOGS = {  # on Postgres; a job that is not due is never read
 
 class Saq:
     def __init__(self, where: str) -> None:
-        options = {"manage_pool_lifecycle": True} if where.startswith("postgres") else {}
-        self._queue = Queue.from_url(where, **options)
+        if where.startswith("postgres"):
+            self._queue = PostgresQueue.from_url(where, manage_pool_lifecycle=True)
+        else:
+            self._queue = RedisQueue.from_url(where)
 
     async def setup(self) -> None:
         await self._queue.connect()

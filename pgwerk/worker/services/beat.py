@@ -173,12 +173,12 @@ class Beat:
 
     def _look_at_loop(self) -> None:
         """A loop that does not come round is said once, with the stack of whatever holds it."""
-        if self._called_at is None:
+        if (called_at := self._called_at) is None:  # the loop may answer at any moment
             self._is_blocked = False
             self._called_at = time.monotonic()
             self._worker_loop.call_soon_threadsafe(self._answer)
             return
-        silent_for = time.monotonic() - self._called_at
+        silent_for = time.monotonic() - called_at
         if silent_for >= BLOCKED and not self._is_blocked:
             self._is_blocked = True
             frame = sys._current_frames().get(self._worker_thread)  # noqa: SLF001 - documented, if oddly named
