@@ -7,6 +7,7 @@ import pickle
 import signal
 import struct
 import threading
+import time
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,9 +88,10 @@ class Server:
     def _perform(self, work: Work, identity: Identity) -> bytes | None:
         enter_job(work.row.job_id, str(work.row.function), work.row.attempt)
         _, call = call_of(work, self._app, identity, self._touch)
+        began = time.monotonic()
         result = call()
         if asyncio.iscoroutine(result):
-            coroutine = self._cancellable(result, work.row.timeout_secs)
+            coroutine = self._cancellable(result, work.row.timeout_secs, began)
             loop = self._runner.get_loop()
             result = run_through(loop, loop.create_task(coroutine, context=copy_context()))
         return stored(result, work, self._app.serializer)
@@ -97,14 +99,14 @@ class Server:
     def _touch(self) -> None:
         self._channel.send(TOUCH)
 
-    async def _cancellable(self, coroutine: Any, timeout: float | None) -> Any:
+    async def _cancellable(self, coroutine: Any, timeout: float | None, began: float) -> Any:
         """SIGTERM cancels a coroutine, so that it can clean up; other code it ends at once."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - the runner made it
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._end, task.cancel)
         try:
-            return await in_time(coroutine, timeout)
+            return await in_time(coroutine, timeout, began)
         finally:
             loop.remove_signal_handler(signal.SIGTERM)
 
