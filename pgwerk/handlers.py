@@ -32,6 +32,8 @@ class Handler:
     function: Callable[..., Any]
     takes_context: bool
     is_async: bool
+    """It is a coroutine function itself, whatever it wraps. What is none may give a coroutine all the same."""
+
     signature: inspect.Signature | None  # None: a builtin that has none
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -200,11 +202,9 @@ def _describe(path: str, function: Callable[..., Any]) -> Handler:
         signature = inspect.signature(function)
     except ValueError:  # some builtins
         signature = None
-    return Handler(path, function, _takes_context(function, signature), _is_async(function), signature)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(function)
+    return Handler(
+        path, function, _takes_context(function, signature), inspect.iscoroutinefunction(function), signature
+    )
 
 
 def _takes_context(function: Callable[..., Any], signature: inspect.Signature | None) -> bool:

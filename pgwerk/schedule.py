@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,8 +16,9 @@ import orjson
 
 from pgwerk import checks
 from pgwerk.cron import Cron, Every, ticks, zone_of
-from pgwerk.errors import InvalidOption, brief
+from pgwerk.errors import InvalidOption, NotSerializable, brief, one_line
 from pgwerk.handlers import Handler, handler_of
+from pgwerk.job import arguments_in
 from pgwerk.params import CALLBACKS, OPTIONS, Callback, EnqueueParams, Repeat, Retry
 from pgwerk.specifying import specify
 
@@ -165,6 +167,16 @@ def _from_json(text: bytes) -> dict[str, Any]:
     return {k: kinds[k](**v) if k in kinds and isinstance(v, dict) else v for k, v in options.items()}
 
 
+def _read(row: Mapping[str, Any], name: str, reader: Callable[[Any], Any], *, is_one_of_many: bool) -> Any:
+    try:
+        return reader(row[name])
+    except Exception as error:
+        unread = NotSerializable(f"the {name} of the schedule {row['name']!r} cannot be read: {one_line(error)}")
+        if not is_one_of_many:
+            raise unread from error
+        return unread
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     name: str
@@ -199,10 +211,13 @@ class Schedule:
     updated_at: datetime
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], serializer: Serializer) -> Self:
-        payload = serializer.loads(row["payload"])
+    def from_row(cls, row: Mapping[str, Any], serializer: Serializer, *, is_one_of_many: bool = False) -> Self:
+        """What cannot be read raises `NotSerializable`; in one of many, that stands in its place."""
+        read = partial(_read, row, is_one_of_many=is_one_of_many)
+        payload = read("payload", lambda text: arguments_in(serializer.loads(text)))
+        arguments: tuple[Any, Any] = (payload, payload) if isinstance(payload, NotSerializable) else payload
         return cls(
-            args=payload["args"], kwargs=payload["kwargs"], options=_from_json(row["options"]),
+            args=arguments[0], kwargs=arguments[1], options=read("options", _from_json),
             interval=row["interval_secs"], jitter=row["jitter_secs"], missed=Missed(row["missed"]),
             overlap=Overlap(row["overlap"]), **{name: row[name] for name in _AS_STORED},
         )  # fmt: skip

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from pgwerk.wire import Row
+
 
 class Scheduling(Control):
     """The part of an app that makes and steers schedules. A scheduler sees what is done here within seconds."""
@@ -28,15 +30,12 @@ class Scheduling(Control):
         return await self.get_schedule(columns["name"])
 
     async def list_schedules(self) -> list[Schedule]:
-        """By name."""
-        return await self._schedules_of(None)
+        """By name. Arguments or options that cannot be read are the `NotSerializable` that says why."""
+        return [Schedule.from_row(row, self.serializer, is_one_of_many=True) for row in await self._rows(None)]
 
     async def get_schedule(self, name: str) -> Schedule:
         """Raises `ScheduleNotFound`."""
-        found = await self._schedules_of(_named(name))
-        if not found:
-            raise ScheduleNotFound(f"there is no schedule {brief(name)}; it was never made, or it was deleted")
-        return found[0]
+        return Schedule.from_row(await self._row(name), self.serializer)
 
     async def update_schedule(self, name: str, /, **said: Any) -> Schedule:
         """Changes what is said, and nothing else; `func` may be said too. One that code has registered is as the code
@@ -57,7 +56,8 @@ class Scheduling(Control):
 
     async def resume_schedule(self, name: str) -> bool:
         """From its next tick on: what it passed over was not meant to run."""
-        schedule = await self.get_schedule(name)
+        row = await self._row(name)
+        schedule = Schedule.from_row(row, self.serializer, is_one_of_many=True)  # only its rhythm matters here
         async with self._session() as session:
             now = await session.run(self._schedules.clock())
             return await session.run(self._schedules.resume(name, schedule.tick_after(now)))
@@ -67,10 +67,15 @@ class Scheduling(Control):
         async with self._session() as session:
             return await session.run(self._schedules.delete(_named(name)))
 
-    async def _schedules_of(self, name: str | None) -> list[Schedule]:
+    async def _row(self, name: str) -> Row:
+        rows = await self._rows(_named(name))
+        if not rows:
+            raise ScheduleNotFound(f"there is no schedule {brief(name)}; it was never made, or it was deleted")
+        return rows[0]
+
+    async def _rows(self, name: str | None) -> list[Row]:
         async with self._session() as session:
-            rows = await session.run(self._schedules.get(name))
-        return [Schedule.from_row(row, self.serializer) for row in rows]
+            return await session.run(self._schedules.get(name))
 
     async def put_schedule(
         self, columns: dict[str, Any], owner: str | None, *, replaces: bool, seen_at: datetime | None = None

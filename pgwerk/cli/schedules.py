@@ -42,11 +42,12 @@ async def list_(app: Werk, *, as_json: bool) -> None:
 
 def _row(schedule: Schedule) -> dict[str, Any]:
     cron = f"{schedule.cron} {schedule.tz}"
+    options: Any = schedule.options  # or why they cannot be read
     return {
         "name": schedule.name,
         "when": cron if schedule.interval is None else f"every {timedelta(seconds=schedule.interval)}",
         "function": schedule.function,
-        "queue": schedule.options.get("queue", "default"),
+        "queue": options.get("queue", "default") if isinstance(options, dict) else options,
         "paused": schedule.is_paused,
         "next": schedule.next_run_at,
         "last": schedule.last_run_at,
@@ -81,7 +82,7 @@ async def create(app: Werk, function: str, kwargs: str, *, as_json: bool, **said
 @on_app
 async def pause(app: Werk, name: str, *, as_json: bool) -> None:
     """No jobs until it is resumed."""
-    await app.get_schedule(name)
+    await _named(app, name)
     paused = await app.pause_schedule(name)
     say(f"paused {name}" if paused else f"{name} was paused already", as_json=as_json, name=name, paused=paused)
 
@@ -93,7 +94,7 @@ async def pause(app: Werk, name: str, *, as_json: bool) -> None:
 async def resume(app: Werk, name: str, *, as_json: bool) -> None:
     """Jobs again, from the next tick on."""
     resumed = await app.resume_schedule(name)
-    due = (await app.get_schedule(name)).next_run_at
+    due = (await _named(app, name)).next_run_at
     words = f"resumed {name}" if resumed else f"{name} is not paused"
     say(f"{words}; next at {due}", as_json=as_json, name=name, resumed=resumed, next=due)
 
@@ -115,8 +116,20 @@ async def trigger(app: Werk, name: str, *, as_json: bool) -> None:
 async def delete(app: Werk, name: str, *, as_json: bool) -> None:
     """The schedule; its jobs stay."""
     if not await app.delete_schedule(name):
-        raise ScheduleNotFound(f"there is no schedule {name!r}; werk schedules list has those that there are")
+        raise _missing(name)
     say(f"deleted {name}", as_json=as_json, name=name)
+
+
+async def _named(app: Werk, name: str) -> Schedule:
+    """Also one whose arguments cannot be read here."""
+    for schedule in await app.list_schedules():
+        if schedule.name == name:
+            return schedule
+    raise _missing(name)
+
+
+def _missing(name: str) -> ScheduleNotFound:
+    return ScheduleNotFound(f"there is no schedule {name!r}; werk schedules list has those that there are")
 
 
 @schedules.command()

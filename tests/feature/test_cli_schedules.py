@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from tests.shell import CLEAN, UNNAMED, Shell
@@ -36,6 +37,26 @@ def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
     assert shell.says("schedules", "delete", "s") == "deleted s\n"
     assert "there is no schedule 's'" in shell.refuses("schedules", "delete", "s")
     assert "there is no schedule 's'" in shell.refuses("schedules", "pause", "s")
+
+
+def test_a_schedule_that_cannot_be_read_is_listed_and_steered(shell: Shell, own_dsn: str) -> None:
+    """A DSN alone does not know how the app's jobs are written."""
+    for name in "pq":
+        shell.says("schedules", "create", "m.f", "--interval", "60", "--name", name)
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        connection.execute("update pgwerk.schedule set payload = '\"pickle:\"' where name = 'p'")
+        connection.execute("update pgwerk.schedule set options = '{\"retry\": {\"no\": 1}}' where name = 'q'")
+    _, first, second = shell.says("schedules", "list").splitlines()
+    assert first.split("\t")[:4] == ["p", "every 0:01:00", "m.f", "default"]
+    assert second.split("\t")[3].startswith("the options of the schedule 'q' cannot be read: ")
+    unread, _ = json.loads(shell.says("schedules", "list", "--json"))
+    assert unread["args"] == unread["kwargs"]
+    assert unread["args"].startswith("the payload of the schedule 'p' cannot be read: ")
+    assert shell.says("schedules", "pause", "p") == "paused p\n"
+    assert shell.says("schedules", "pause", "p") == "p was paused already\n"
+    assert shell.says("schedules", "resume", "p").startswith("resumed p; next at ")
+    assert "the payload of the schedule 'p' cannot be read: " in shell.refuses("schedules", "trigger", "p")
+    assert shell.says("schedules", "delete", "p") == "deleted p\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,17 @@ from pgwerk import (
     EnqueueParams,
     InvalidOption,
     InvalidType,
+    JSONSerializer,
     Missed,
+    NotSerializable,
     Overlap,
+    PickleSerializer,
     Repeat,
     Retry,
     ScheduleExists,
     ScheduleNotFound,
     Scheduler,
+    Serializer,
     Werk,
     events,
 )
@@ -369,6 +374,53 @@ async def test_a_row_of_rubbish_harms_no_other(
     await scheduler.tick()
     assert fired() == ["2026-11-25T12:01"]
     assert [type(event) for event in heard] in ([events.ScheduleUnfit], [events.ScheduleRefused])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [(PickleSerializer(), JSONSerializer()), (JSONSerializer(), PickleSerializer())]
+)
+async def test_a_schedule_of_another_serializer_harms_no_other(
+    app: Werk, clock: Clock, heard: list[events.Event], fired: Ticks, theirs: Serializer, ours: Serializer
+) -> None:
+    words = r"the payload of the schedule 'a' cannot be read: .*; was it .* by an app with another serializer\?"
+    async with Werk(config=app.config, serializer=theirs) as other, Werk(config=app.config, serializer=ours) as own:
+        await other.create_schedule(handlers.square, args=[2], name="a", cron="* * * * *")
+        await own.create_schedule(handlers.square, args=[3], name="b", cron="* * * * *")
+        a: Any
+        a, b = await own.list_schedules()
+        assert (a.name, b.name, b.args) == ("a", "b", [3])
+        assert a.args is a.kwargs
+        assert isinstance(a.args, NotSerializable)
+        assert re.fullmatch(words, str(a.args))
+        for asked in (own.get_schedule("a"), own.trigger_schedule("a"), own.update_schedule("a", priority=5)):
+            with pytest.raises(NotSerializable, match=words):
+                await asked
+        assert await own.pause_schedule("a")
+        assert await own.resume_schedule("a")
+        scheduler = Scheduler(own)
+        for minute in (1, 2):
+            clock(f"2026-11-25 12:0{minute}:00")
+            await scheduler.tick()
+        scheduler.close()
+        assert fired() == ["2026-11-25T12:01", "2026-11-25T12:02"]
+        (told,) = heard
+        assert isinstance(told, events.ScheduleUnfit)
+        assert re.fullmatch(words, told.error)
+        assert [each.is_paused for each in await own.list_schedules()] == [True, False]
+        assert await own.delete_schedule("a")
+
+
+async def test_options_that_cannot_be_read_spoil_no_list(app: Werk, query: Any) -> None:
+    for name in "ab":
+        await app.create_schedule(handlers.noop, name=name, interval=60)
+    query("update schedule set options = '{\"retry\": {\"no\": 1}}' where name = 'a'")
+    a: Any
+    a, b = await app.list_schedules()
+    assert isinstance(a.options, NotSerializable)
+    assert str(a.options).startswith("the options of the schedule 'a' cannot be read: ")
+    assert b.options == {}
+    with pytest.raises(NotSerializable, match="the options of the schedule 'a' cannot be read: "):
+        await app.get_schedule("a")
 
 
 async def _until(fact: Callable[[], Awaitable[bool]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pgwerk.worker.worker import Worker
 
 KINDS = [AsyncWorker, ThreadWorker, ProcessWorker, ForkWorker]
+IN_THREADS = [AsyncWorker, ThreadWorker]
 IN_PROCESSES = [ProcessWorker, ForkWorker]
 GRACE = 0.3  # seconds from SIGTERM to SIGKILL
 BIG = 10_000_000
@@ -55,6 +57,72 @@ def where() -> list[int]:
 
 async def where_async() -> list[int]:
     return where()
+
+
+def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The usual decorator: what it makes of a coroutine function is none, and returns a coroutine."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def to_its_end(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The other one: a coroutine function becomes a plain one, with a loop of its own."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return asyncio.run(function(*args))
+
+    return wrapper
+
+
+def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Any) -> Any:
+        return await function(*args)
+
+    return wrapper
+
+
+@passing_on
+async def where_passed_on() -> list[int]:
+    return where()
+
+
+@to_its_end
+async def where_to_its_end() -> list[int]:
+    return where()
+
+
+@awaiting
+async def where_awaited() -> list[int]:
+    return where()
+
+
+class Place:
+    @classmethod
+    @passing_on
+    async def of_class(cls) -> list[int]:
+        return where()
+
+    @staticmethod
+    @to_its_end
+    async def static() -> list[int]:
+        return where()
+
+    async def __call__(self) -> list[int]:
+        return where()
+
+
+place = Place()
+
+
+@to_its_end
+async def remember_to_its_end(ctx: Context) -> str:
+    return await handlers.remember(ctx)
 
 
 def told(ctx: Context, value: Any) -> dict[str, Any]:
@@ -177,6 +245,21 @@ async def sleep_for(path: str, seconds: float) -> None:
         await handlers.write(path, "cleaned up")
 
 
+@passing_on
+async def sleep_passed_on(path: str, seconds: float) -> None:
+    await sleep_for(path, seconds)
+
+
+@to_its_end
+async def sleep_to_its_end(path: str, seconds: float) -> None:
+    await handlers.write_and_sleep(path, "started", seconds)
+
+
+def block_and_pass_on(path: str, seconds: float) -> Any:
+    block_for(path, seconds)
+    return handlers.write(path, "begun")
+
+
 async def finish_anyway(path: str) -> str:
     with contextlib.suppress(asyncio.CancelledError):
         await handlers.write_and_sleep(path, "started", 3600)
@@ -274,13 +357,23 @@ async def test_a_result_and_the_context(app: Werk, any_worker: Worker, function:
     assert result == {"job": job.id, "attempt": 1, "worker": any_worker.name, "value": value}
 
 
-@pytest.mark.parametrize("function", [where, where_async])
+PLAIN = [where, where_to_its_end, Place.static]
+COROUTINES = [where_async, where_passed_on, where_awaited, Place.of_class, f"{__name__}.place"]
+
+
+@pytest.mark.parametrize("function", PLAIN + COROUTINES)
 async def test_handlers_run_where_the_kind_says(app: Werk, any_worker: Worker, function: Any) -> None:
     process, thread = await app.apply(function, timeout=20)
     assert (process == os.getpid()) is isinstance(any_worker, AsyncWorker | ThreadWorker)
-    on_loop = isinstance(any_worker, AsyncWorker) and function is where_async
+    on_loop = isinstance(any_worker, AsyncWorker) and function in COROUTINES
     if process == os.getpid():
         assert (thread == threading.get_ident()) is on_loop
+
+
+async def test_a_callback_may_be_a_plain_wrapper_of_a_coroutine(app: Werk, any_worker: Worker) -> None:
+    assert await app.apply(handlers.square, 3, _on_success=remember_to_its_end, timeout=20) == 9
+    callback, job = await app.list_jobs()
+    assert (await app.wait_for(callback, timeout=20)).result == f"job {job.id} complete: 9"
 
 
 async def test_an_exception_comes_with_its_type_and_whole_traceback(app: Werk, any_worker: Worker) -> None:
@@ -380,34 +473,37 @@ async def test_a_line_that_a_handler_logs_carries_its_job(
     assert f"a line of a handler [job {job.id} {job.function} attempt 1]\n" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("function", [sleep_for, sleep_passed_on])
 async def test_a_coroutine_past_its_timeout_is_cancelled_and_cleans_up(
-    app: Werk, any_worker: Worker, tmp_path: Path
+    app: Werk, any_worker: Worker, tmp_path: Path, function: Any
 ) -> None:
-    job = await _failed(app, sleep_for, str(tmp_path / "facts"), 3600, _timeout=0.2)
+    job = await _failed(app, function, str(tmp_path / "facts"), 3600, _timeout=0.2)
     assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
     assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
     assert await app.apply(handlers.square, 3, timeout=20) == 9
 
 
-@pytest.mark.parametrize("kind", [AsyncWorker, ThreadWorker])
+@pytest.mark.parametrize("kind", IN_THREADS)
+@pytest.mark.parametrize("function", [block_for, sleep_to_its_end, block_and_pass_on])
 async def test_a_thread_past_its_timeout_keeps_its_slot_until_it_returns(
-    app: Werk, kind: type[Worker], tmp_path: Path
+    app: Werk, kind: type[Worker], tmp_path: Path, function: Any
 ) -> None:
     async with _running(app, kind) as running:
-        job = await _failed(app, block_for, str(tmp_path / "facts"), 2.0, _timeout=0.2)
+        job = await _failed(app, function, str(tmp_path / "facts"), 2.0, _timeout=0.2)
         assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
         assert running._life is not None
         assert running._life._attempts._stuck == 1
         async with asyncio.timeout(20):
             while running._life._attempts._stuck:
                 await asyncio.sleep(0.02)
+    assert (tmp_path / "facts").read_text() == "started\n"  # a coroutine that comes too late is not begun
 
 
-@pytest.mark.parametrize("function", [block_for, ignore_sigterm])
+@pytest.mark.parametrize("function", [block_for, ignore_sigterm, sleep_to_its_end, block_and_pass_on])
 async def test_blocking_code_past_its_timeout_is_killed_and_its_slot_is_free(
     app: Werk, process_worker: Worker, tmp_path: Path, function: Any
 ) -> None:
-    args = (3600,) if function is block_for else ()
+    args = () if function is ignore_sigterm else (3600,)
     jobs = await asyncio.gather(
         *[_failed(app, function, str(tmp_path / f"facts{n}"), *args, _timeout=0.2) for n in range(3)]
     )
@@ -415,18 +511,19 @@ async def test_blocking_code_past_its_timeout_is_killed_and_its_slot_is_free(
     assert await app.map(handlers.square, [[n] for n in range(4)], timeout=20) == [0, 1, 4, 9]
 
 
-@pytest.mark.parametrize("function", [sleep_for, block_for])
+@pytest.mark.parametrize("function", [sleep_for, sleep_passed_on, block_for, sleep_to_its_end, block_and_pass_on])
 async def test_an_abort_ends_a_running_job_within_a_second(
     app: Werk, any_worker: Worker, tmp_path: Path, function: Any
 ) -> None:
-    job = await _started(app, tmp_path / "facts", function, 1.5 if function is block_for else 3600)
+    is_coroutine = function in (sleep_for, sleep_passed_on)
+    job = await _started(app, tmp_path / "facts", function, 3600 if is_coroutine else 1.5)
     asked = time.monotonic()
     assert await app.abort_job(job)
     assert (await app.get_job(job)).status in (JobStatus.Aborting, JobStatus.Aborted)
     ended = await app.wait_for(job, timeout=20)
     assert time.monotonic() - asked < 1 + GRACE
     assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
-    if function is sleep_for:
+    if is_coroutine:
         assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
 
 

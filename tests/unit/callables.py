@@ -88,6 +88,19 @@ async def decorated_asynchronous(a: int) -> int:
     return a
 
 
+def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+@awaiting
+async def awaited(a: int) -> int:
+    return a
+
+
 renamed = wrapping(synchronous)
 
 

@@ -143,7 +143,8 @@ def test_a_coroutine_that_was_called_already_is_refused() -> None:
     [
         (callables.asynchronous, True),
         (callables.synchronous, False),
-        (callables.decorated_asynchronous, True),
+        (callables.awaited, True),
+        (callables.decorated_asynchronous, False),  # the wrapper is plain, whatever it wraps
         (callables.decorated, False),
         (callables.Jobs.of_class_with_context, True),
         (callables.Jobs, False),

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, strategies as st
 
@@ -93,6 +94,19 @@ def _types(value: Any) -> Any:
 def test_what_goes_in_and_as_what_it_comes_back(value: Any, back: Any) -> None:
     found = serializer.loads(serializer.dumps(value))
     assert (found, type(found)) == (back, type(back))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1e16, b"1e+16"), (-1.5e300, b"-1.5e+300"), (1e15, b"1000000000000000.0")]
+)
+def test_a_large_float_is_known_by_the_e_plus_of_orjson(number: float, text: bytes) -> None:
+    """Its versions before 3.11.7 wrote 1e16."""
+    assert orjson.dumps(number) == text
+
+
+@pytest.mark.parametrize("number", [1e16, -1.5e300, 2.0**1023])
+def test_a_large_float_is_written_as_jsonb_keeps_it(number: float) -> None:
+    assert serializer.dumps([number]) == b"[%.1f]" % number
 
 
 REFUSED = {

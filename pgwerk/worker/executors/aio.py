@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from pgwerk.worker.executors.limits import in_time
@@ -25,10 +26,10 @@ class AioExecutor:
 
     async def run(self, work: Work, touch: Callable[[], None], on_stuck: Stuck) -> bytes | None:
         handler, call = call_of(work, self._app, self._worker, touch)
-        timeout = work.row.timeout_secs
+        timeout, began = work.row.timeout_secs, time.monotonic()
         result = call() if handler.is_async else await self._threads.run(call, timeout, on_stuck)
         if asyncio.iscoroutine(result):
-            result = await in_time(result, timeout)
+            result = await in_time(result, timeout, began)
         return stored(result, work, self._app.serializer)
 
     def close(self) -> None:

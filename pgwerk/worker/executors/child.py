@@ -8,6 +8,7 @@ import select
 import signal
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,9 +111,10 @@ class Server:
     def _perform(self, work: Work, identity: Identity) -> bytes | None:
         enter_job(work.row.job_id, str(work.row.function), work.row.attempt)
         _, call = call_of(work, self._app, identity, self._touch)
+        began = time.monotonic()
         result = call()
         if asyncio.iscoroutine(result):
-            result = self._run(self._cancellable(result, work.row.timeout_secs))
+            result = self._run(self._cancellable(result, work.row.timeout_secs, began))
         return stored(result, work, self._app.serializer)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -122,14 +124,14 @@ class Server:
     def _touch(self) -> None:
         self._channel.send(TOUCH)
 
-    async def _cancellable(self, coroutine: Any, timeout: float | None) -> Any:
+    async def _cancellable(self, coroutine: Any, timeout: float | None, began: float) -> Any:
         """SIGTERM cancels a coroutine, so that it can clean up; other code it ends at once."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - the runner made it
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._end, task.cancel)
         try:
-            return await in_time(coroutine, timeout)
+            return await in_time(coroutine, timeout, began)
         finally:
             loop.remove_signal_handler(signal.SIGTERM)
 

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.errors import JobTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
 
 LEEWAY = 0.5  # seconds in which a coroutine elsewhere says by itself that its time is over
 
 
-async def in_time(coroutine: Awaitable[Any], timeout: float | None) -> Any:
+async def in_time(coroutine: Coroutine[Any, Any, Any], timeout: float | None, began: float) -> Any:
+    """Of an attempt that `began` then, by `time.monotonic`. What gave the coroutine may have taken all of its time, or
+    have gone on although it was told to end: then it is not begun.
+    """
     home = os.getpid()
+    left = math.inf if timeout is None else began + timeout - time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only tasks await
+    if left <= 0 or task.cancelling():
+        coroutine.close()
+        raise late(timeout) if left <= 0 else asyncio.CancelledError
     try:
-        return await (coroutine if timeout is None else _limited(coroutine, timeout))
+        return await (coroutine if timeout is None else _limited(coroutine, timeout, left))
     finally:
         stay_home(home)
 
 
-async def _limited(coroutine: Awaitable[Any], timeout: float) -> Any:
+async def _limited(coroutine: Coroutine[Any, Any, Any], timeout: float, left: float) -> Any:
     try:
-        async with asyncio.timeout(timeout) as limit:
+        async with asyncio.timeout(left) as limit:
             result = await coroutine
     except TimeoutError as error:
         if limit.expired():

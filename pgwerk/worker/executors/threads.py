@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pgwerk.worker.executors.limits import LEEWAY, in_time, late
 from pgwerk.worker.executors.work import call_of, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pgwerk.app import Werk
     from pgwerk.context import WorkerIdentity
@@ -32,44 +33,54 @@ class Threads:
     async def run(self, call: Callable[[], Any], timeout: float | None, on_stuck: Stuck) -> Any:
         thread = self._pool.submit(contextvars.copy_context().run, _caught, call)
         running = asyncio.wrap_future(thread)
+        told: asyncio.CancelledError | None = None
         try:
             await asyncio.wait([running], timeout=timeout)
-        except asyncio.CancelledError:
+            if not thread.done():
+                await self._part(call, running)
+        except asyncio.CancelledError as end:
             if thread.cancel():  # the asyncio future would say yes to any
                 raise
-            await self._part(call, running)
-            if not thread.done():
-                on_stuck(running)
-                raise
+            told = end
+            if isinstance(call, OwnLoop):
+                call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._part(call, running)
         if not thread.done():
+            thread.add_done_callback(_discard)
             on_stuck(running)
-            raise late(timeout)
+            raise told or late(timeout)
         result, error = thread.result()
         if error is not None:
             raise error
         return result
 
     async def _part(self, call: Callable[[], Any], running: asyncio.Future[Any]) -> None:
-        """A coroutine in its thread can be cancelled there, and gets a moment to clean up."""
-        if isinstance(call, OwnLoop):
-            call.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running], timeout=LEEWAY)
+        """A coroutine that hears in its thread of its end gets a moment to clean up."""
+        if isinstance(call, OwnLoop) and call.is_coroutine:
+            await asyncio.wait([running], timeout=LEEWAY)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class OwnLoop:
-    """A coroutine as a call: on an event loop of its own, in whatever thread calls it."""
+    """A call that, if it gives a coroutine, runs that too: on an event loop of its own, in whatever thread calls it."""
 
-    def __init__(self, call: Callable[[], Any], timeout: float | None) -> None:
-        self._call, self._timeout = call, timeout
+    def __init__(self, call: Callable[[], Any], timeout: float | None, *, is_coroutine: bool) -> None:
+        self._call, self._timeout, self._began = call, timeout, time.monotonic()
+        self.is_coroutine = is_coroutine
+        """By now, or surely in a moment; before that nothing in the thread can be cancelled."""
+
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._is_cancelled = False
 
     def __call__(self) -> Any:
-        return asyncio.run(self._run())
+        result = self._call()
+        if not asyncio.iscoroutine(result):
+            return result
+        self.is_coroutine = True
+        return asyncio.run(self._run(result))
 
     def cancel(self) -> None:
         """From another thread."""
@@ -79,13 +90,13 @@ class OwnLoop:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(task.cancel)
 
-    async def _run(self) -> Any:
+    async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio.run made it
         self._running = asyncio.get_running_loop(), task
         if self._is_cancelled:
-            raise asyncio.CancelledError
-        return await in_time(self._call(), self._timeout)
+            task.cancel()
+        return await in_time(coroutine, self._timeout, self._began)
 
 
 class ThreadExecutor:
@@ -96,8 +107,7 @@ class ThreadExecutor:
     async def run(self, work: Work, touch: Callable[[], None], on_stuck: Stuck) -> bytes | None:
         handler, call = call_of(work, self._app, self._worker, touch)
         timeout = work.row.timeout_secs
-        if handler.is_async:
-            call, timeout = OwnLoop(call, timeout), None if timeout is None else timeout + LEEWAY
+        call = OwnLoop(call, timeout, is_coroutine=handler.is_async)
         return stored(await self._threads.run(call, timeout, on_stuck), work, self._app.serializer)
 
     def close(self) -> None:
@@ -110,3 +120,9 @@ def _caught(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return call(), None
     except BaseException as error:  # noqa: BLE001 - it becomes the attempt's error
         return None, error
+
+
+def _discard(thread: Future[tuple[Any, BaseException | None]]) -> None:
+    """A coroutine that comes when nobody wants it any more is not begun."""
+    if not thread.cancelled() and asyncio.iscoroutine(coroutine := thread.result()[0]):
+        coroutine.close()
