@@ -70,7 +70,7 @@ ROWS = {
     "much meta": Rubbish({"meta": f'{{"a": "{"x" * 1_000_000}"}}'}),
     "a callback of nobody": Rubbish({"callback_of": 10**15}, "cannot be stored"),
     "a callback of less": Rubbish({"callback_of": -1}, "cannot be stored"),
-    "a moment": Rubbish({"timeout_secs": 1e-300}),
+    "a moment": Rubbish({"timeout_secs": 1e-300}, "the attempt took longer than its 1e-300 s"),
     "no time to start": Rubbish({"ttl": 1e-300}),
     "a fast heart": Rubbish({"heartbeat_secs": 1e-300}),
     "gone at once": Rubbish({"failure_ttl": 1e-300}),
