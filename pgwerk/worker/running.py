@@ -45,11 +45,12 @@ class End(NamedTuple):
 
 
 def end_of(running: Running, text: str, error: BaseException) -> End:
-    """Of an attempt that raised: by itself, or because its end was decided from outside."""
-    verdict = running.verdict
-    if verdict is None or (verdict is Verdict.INTERRUPTED and not isinstance(error, asyncio.CancelledError)):
+    """Of an attempt that raised: by itself, or because its end was decided from outside; many make a cancellation an
+    error of their own.
+    """
+    if running.verdict is None:
         return End(Verdict.RAISED, error=text, exception=error)
-    return told_to_end(verdict)._replace(exception=error)
+    return told_to_end(running.verdict)._replace(exception=error)
 
 
 def told_to_end(verdict: Verdict) -> End:

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -264,6 +265,18 @@ async def finish_anyway(path: str) -> str:
     with contextlib.suppress(asyncio.CancelledError):
         await handlers.write_and_sleep(path, "started", 3600)
     return "finished"
+
+
+async def fail_when_told(path: str) -> None:
+    try:
+        await handlers.write_and_sleep(path, "started", 3600)
+    except asyncio.CancelledError as told:
+        raise ConnectionError("the answer was cut off") from told
+
+
+def leave_when_told(path: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    block_for(path, 3600)
 
 
 def ignore_sigterm(path: str) -> None:
@@ -601,13 +614,30 @@ async def test_a_sign_of_life_is_given_from_anywhere(app: Werk, any_worker: Work
     assert (await app.wait_for(job, timeout=20)).status == JobStatus.Complete
 
 
+async def _is_handed_back(app: Werk, running: Worker, job: Job) -> bool:
+    """By a stop, and without an attempt."""
+    running.stop()
+    async with asyncio.timeout(20):
+        while (found := await app.get_job(job)).status in (JobStatus.Active, JobStatus.Aborting):
+            await asyncio.sleep(0.02)
+    return (found.status, found.attempts) == (JobStatus.Queued, 0)
+
+
 async def test_a_stop_hands_running_jobs_back(app: Werk, any_worker: Worker, tmp_path: Path) -> None:
     job = await _started(app, tmp_path / "facts", sleep_for, 3600)
-    any_worker.stop()
-    async with asyncio.timeout(20):
-        while (await app.get_job(job)).status != JobStatus.Queued:
-            await asyncio.sleep(0.02)
-    assert (await app.get_job(job)).attempts == 0
+    assert await _is_handed_back(app, any_worker, job)
+
+
+async def test_a_stop_hands_back_what_turns_its_end_into_an_error(
+    app: Werk, any_worker: Worker, tmp_path: Path
+) -> None:
+    job = await _started(app, tmp_path / "facts", fail_when_told)
+    assert await _is_handed_back(app, any_worker, job)
+
+
+async def test_a_stop_hands_back_what_leaves_its_process(app: Werk, process_worker: Worker, tmp_path: Path) -> None:
+    job = await _started(app, tmp_path / "facts", leave_when_told)
+    assert await _is_handed_back(app, process_worker, job)
 
 
 @pytest.mark.parametrize("is_aborted", [False, True])
