@@ -5,20 +5,42 @@ from __future__ import annotations
 import math
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgwerk import events
 from pgwerk.ending import Endings
 from pgwerk.execution import Attempt, Outcome, Verdict, decide, expired
-from pgwerk.store.maintenance import BATCH, Lost, MaintenanceStore
+from pgwerk.store.maintenance import BATCH, END, START, Lost, MaintenanceStore, Place
 
 if TYPE_CHECKING:
     from pgwerk.config import WerkConfig
     from pgwerk.db import Database
-    from pgwerk.wire import Session
+    from pgwerk.store.maintenance import Duties
+    from pgwerk.wire import Call, Session
 
 MOST_FORGOTTEN = 20  # batches of each kind in one round: it never keeps a round from what others wait for
-FULL_LOOK = 600.0  # seconds until completed jobs are looked for from the first on: some could not be forgotten before
+LOOK_BACK = 600.0  # seconds between two looks back
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Along the jobs that ended in one way, from the oldest on; most of what is behind it is gone."""
+
+    kept: float | None  # seconds; None: for ever
+    reached: Place = START  # the last one that was looked at
+    left_from: Place = END  # after it, some could not be forgotten
+    reached_before: Place = START  # at the last look back
+
+    def look_back(self) -> None:
+        """To what could not be forgotten, and what was committed only after its turn."""
+        back = min(self.reached_before, self.left_from)
+        self.reached, self.reached_before, self.left_from = back, self.reached, END
+
+    def go_on(self, to: Place, *, has_left: bool) -> None:
+        if has_left:
+            self.left_from = min(self.left_from, self.reached)
+        self.reached = to
 
 
 class Maintenance:
@@ -27,23 +49,24 @@ class Maintenance:
     """
 
     def __init__(self, database: Database, config: WerkConfig) -> None:
-        self._database, self._config = database, config
+        self._database = database
         self._store = MaintenanceStore(database.schema)
         self._endings = Endings(database.schema)
         self._watched_to, self._freed_to = 0, ""
-        self._forgotten_until = 0.0  # completed jobs that ended before that are gone, or somebody needed them
-        self._looked_at_all = time.monotonic()
+        self._walks = {
+            "complete": _Walk(_finite(config.result_ttl)), "failed": _Walk(_finite(config.failure_ttl)),
+            "aborted": _Walk(_finite(config.failure_ttl)),
+        }  # fmt: skip
+        self._looked_back_at = time.monotonic()
 
     async def tick(self) -> bool:
         """One round; returns when there is nothing left to do that anybody waits for. True: there is more to forget."""
-        if time.monotonic() - self._looked_at_all > FULL_LOOK:
-            self._looked_at_all, self._forgotten_until = time.monotonic(), 0.0
+        if time.monotonic() - self._looked_back_at > LOOK_BACK:
+            self._looked_back_at = time.monotonic()
+            for walk in self._walks.values():
+                walk.look_back()
         async with self._database.session() as session:
-            duties = await session.run(
-                self._store.duties(
-                    _finite(self._config.result_ttl), _finite(self._config.failure_ttl), self._forgotten_until
-                )
-            )
+            duties = await session.run(self._duties())
             if duties.rescue:
                 await self._rescue(session)
             if duties.expire:
@@ -61,6 +84,10 @@ class Maintenance:
             if duties.add_up:
                 await session.transact(self._store.add_up(), self._store.forget_tally())
             return has_more
+
+    def _duties(self) -> Call[Duties]:
+        reached = {status: walk.reached for status, walk in self._walks.items()}
+        return self._store.duties(self._walks["complete"].kept, self._walks["failed"].kept, **reached)
 
     async def _rescue(self, session: Session) -> None:
         while lost := await session.run(self._store.lost()):
@@ -93,13 +120,10 @@ class Maintenance:
             await self._endings.free(session, found.stranded)
 
     async def _forget(self, session: Session) -> bool:
-        config = self._config
         has_more = await self._forget_outdated(session)
-        for status, seconds in (
-            ("complete", config.result_ttl), ("failed", config.failure_ttl), ("aborted", config.failure_ttl)
-        ):  # fmt: skip
-            if (keep := _finite(seconds)) is not None:
-                has_more |= await self._forget_older(session, status, keep)
+        for status, walk in self._walks.items():
+            if walk.kept is not None:
+                has_more |= await self._forget_older(session, status, walk, walk.kept)
         return has_more
 
     async def _forget_outdated(self, session: Session) -> bool:
@@ -112,19 +136,16 @@ class Maintenance:
                 break
         return has_more
 
-    async def _forget_older(self, session: Session, status: str, seconds: float) -> bool:
-        since = self._forgotten_until if status == "complete" else 0.0
-        has_more = False
+    async def _forget_older(self, session: Session, status: str, walk: _Walk, seconds: float) -> bool:
         for _ in range(MOST_FORGOTTEN):
-            old = await session.run(self._store.outlived(status, seconds, since))
-            gone = await session.run(self._store.forget([job.job_id for job in old])) if old else []
-            has_more = bool(gone) and len(old) == BATCH
-            if not old or len(gone) < len(old):  # somebody has the others in hand: they are looked at again
-                break
-            since = old[-1].finished_at
-        if status == "complete":
-            self._forgotten_until = since
-        return has_more
+            old = await session.run(self._store.outlived(status, seconds, walk.reached))
+            gone = await session.run(self._store.forget(old.outlived)) if old.outlived else []
+            if old.finished_at is not None and old.job_id is not None:
+                has_left = not old.is_all or len(gone) < len(old.outlived)
+                walk.go_on(Place(old.finished_at, old.job_id), has_left=has_left)
+            if old.seen < BATCH:
+                return False
+        return True
 
 
 def expiry(job_id: int, ttl: float | None) -> Outcome:

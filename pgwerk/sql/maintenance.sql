@@ -16,14 +16,19 @@ select
     exists (select from pgwerk.finished where expires_at < now())
         or exists (
             select from pgwerk.finished
-            where status = 'complete' and finished_at >= to_timestamp(:since::double precision)
+            where status = 'complete' and finished_at >= to_timestamp(:complete_at::double precision)
+                and (finished_at, job_id) > (to_timestamp(:complete_at::double precision), :complete_id::bigint)
                 and finished_at < now() - :result_ttl::double precision * interval '1 second')
         or exists (
             select from pgwerk.finished
-            where status = 'failed' and finished_at < now() - :failure_ttl::double precision * interval '1 second')
+            where status = 'failed' and finished_at >= to_timestamp(:failed_at::double precision)
+                and (finished_at, job_id) > (to_timestamp(:failed_at::double precision), :failed_id::bigint)
+                and finished_at < now() - :failure_ttl::double precision * interval '1 second')
         or exists (
             select from pgwerk.finished
-            where status = 'aborted' and finished_at < now() - :failure_ttl::double precision * interval '1 second')
+            where status = 'aborted' and finished_at >= to_timestamp(:aborted_at::double precision)
+                and (finished_at, job_id) > (to_timestamp(:aborted_at::double precision), :aborted_id::bigint)
+                and finished_at < now() - :failure_ttl::double precision * interval '1 second')
         as forget,
     exists (select from pgwerk.worker where ended_at < now() - interval '1 day')
         or exists (select from pgwerk.waiter where until < now()) as tidy,
@@ -145,15 +150,28 @@ order by expires_at
 limit :batch::bigint;
 
 -- name: outlived
--- Ended jobs that said nothing of how long they are to be kept, older than the app keeps them. What ended before
--- `since` is known to be gone.
-select job_id, extract(epoch from finished_at)::double precision as finished_at
-from pgwerk.forgettable
-where status = :status::text and finished_at >= to_timestamp(:since::double precision)
-    and finished_at < now() - :seconds::double precision * interval '1 second'
-    and expires_at is null
-order by forgettable.finished_at
-limit :batch::bigint;
+-- Of the jobs that ended longer ago than the app keeps them, the next after one that ended `since`: how far this look
+-- came, which of them may go (they said nothing of how long they are to be kept), and whether that is all of those.
+with seen as materialized (
+    select job_id, finished_at, expires_at is null as is_due
+    from pgwerk.finished
+    where status = :status::text and finished_at >= to_timestamp(:since::double precision)
+        and (finished_at, job_id) > (to_timestamp(:since::double precision), :after::bigint)
+        and finished_at < now() - :seconds::double precision * interval '1 second'
+    order by finished_at, job_id
+    limit :batch::bigint
+),
+furthest as (
+    select finished_at, job_id from seen order by finished_at desc, job_id desc limit 1
+)
+select
+    count(*) as seen,
+    (select extract(epoch from finished_at)::double precision from furthest) as finished_at,
+    (select job_id from furthest) as job_id,
+    coalesce(array_agg(s.job_id) filter (where f.job_id is not null), '{}') as outlived,
+    coalesce(bool_and(f.job_id is not null) filter (where s.is_due), true) as is_all
+from seen s
+left join lateral (select job_id from pgwerk.forgettable where job_id = s.job_id offset 0) f on s.is_due;
 
 -- name: forget
 -- Everything about these ended jobs and their callbacks, but for what somebody has in hand just now.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgwerk.store.catalogue import Catalogue, nothing
@@ -58,16 +59,40 @@ class Stranded(NamedTuple):
     stranded: list[int]
 
 
-class Outlived(NamedTuple):
-    job_id: int
+class Place(NamedTuple):
+    """In the order in which jobs have ended."""
+
     finished_at: float
+    job_id: int
+
+
+START, END = Place(0.0, 0), Place(math.inf, 0)
+
+
+class Outlived(NamedTuple):
+    seen: int
+    """Jobs of this look; fewer than a batch: there are no more."""
+
+    finished_at: float | None
+    job_id: int | None
+    """Of the last of them; None: there was none."""
+
+    outlived: list[int]
+    is_all: bool
+    """Nobody needs any of those that are due."""
 
 
 class MaintenanceStore(Catalogue):
     def duties(
-        self, result_ttl: float | None = None, failure_ttl: float | None = None, since: float = 0.0
-    ) -> Call[Duties]:
-        values = {"result_ttl": result_ttl, "failure_ttl": failure_ttl, "since": since}
+        self, result_ttl: float | None = None, failure_ttl: float | None = None,
+        complete: Place = START, failed: Place = START, aborted: Place = START,
+    ) -> Call[Duties]:  # fmt: skip
+        """The last three: how far `outlived` has come."""
+        values = {
+            "result_ttl": result_ttl, "complete_at": complete.finished_at, "complete_id": complete.job_id,
+            "failure_ttl": failure_ttl, "failed_at": failed.finished_at, "failed_id": failed.job_id,
+            "aborted_at": aborted.finished_at, "aborted_id": aborted.job_id,
+        }  # fmt: skip
         return self._call("duties", lambda rows: Duties(**rows[0]), **values)
 
     def promote(self, due_from: float) -> Call[int]:
@@ -92,9 +117,9 @@ class MaintenanceStore(Catalogue):
     def outdated(self) -> Call[list[int]]:
         return self._call("outdated", _ids, batch=BATCH)
 
-    def outlived(self, status: str, seconds: float, since: float) -> Call[list[Outlived]]:
-        values = {"status": status, "seconds": seconds, "since": since, "batch": BATCH}
-        return self._call("outlived", lambda rows: [Outlived(**row) for row in rows], **values)
+    def outlived(self, status: str, seconds: float, after: Place = START) -> Call[Outlived]:
+        values = {"since": after.finished_at, "after": after.job_id, "batch": BATCH}
+        return self._call("outlived", lambda rows: Outlived(**rows[0]), status=status, seconds=seconds, **values)
 
     def forget(self, ids: Sequence[int]) -> Call[list[int]]:
         """Those that are gone; what somebody still needs or has in hand stays."""

@@ -170,7 +170,7 @@ def _calls(schema: str, rows: int) -> dict[str, Call[Any]]:
         "doomed": maintenance.doomed(),
         "stranded": maintenance.stranded(""),
         "outdated": maintenance.outdated(),
-        "outlived": maintenance.outlived("complete", 0, 0),
+        "outlived": maintenance.outlived("complete", 0),
         "forget": maintenance.forget(finished),
         "requeue": control.requeue(finished),
         "touch": workers.touch(ALIVE, [Sign(job, 1, 5.0) for job in sequel]),

@@ -242,7 +242,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (maintenance.forget_workers(), maintenance.forget_waiters(), maintenance.forget([1]))
     yield from (maintenance.add_up(), maintenance.forget_tally())
     yield from (maintenance.watch(0), maintenance.doomed(), maintenance.stranded(""), maintenance.outdated())
-    yield maintenance.outlived("failed", 1, 0)
+    yield maintenance.outlived("failed", 1)
     yield workers.register("name", "kind", ["default"], 1, 1)
     yield from (
         workers.beat(1, 5.0),

@@ -12,7 +12,7 @@ import pytest
 
 from pgwerk import AsyncWorker, Context, JobNotFound, JobStatus, Retry, Werk, WerkConfig
 from pgwerk.maintenance import MOST_FORGOTTEN, Maintenance
-from pgwerk.store.maintenance import BATCH
+from pgwerk.store.maintenance import BATCH, MaintenanceStore
 from pgwerk.worker.services import beat, upkeep
 from pgwerk.worker.services.upkeep import Upkeep
 from tests import handlers
@@ -213,9 +213,40 @@ async def test_what_could_not_be_forgotten_is_found_again(
     query("delete from waiter")
     await maintenance.tick()
     assert query("select job_id from finished") == [(needed.id,)]
-    monkeypatch.setattr("pgwerk.maintenance.FULL_LOOK", 0.0)
+    monkeypatch.setattr("pgwerk.maintenance.LOOK_BACK", 0.0)
     await maintenance.tick()
     assert query("select count(*) from finished") == [(0,)]
+
+
+async def test_what_is_kept_for_longer_than_others_is_passed_over_once(
+    app: Werk, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be millions, for weeks: no round walks over it again, whatever it is asked to do."""
+    looked: list[str] = []
+    outlived = MaintenanceStore.outlived
+
+    def note(store: MaintenanceStore, status: str, *place: Any) -> Any:
+        looked.append(status)
+        return outlived(store, status, *place)
+
+    monkeypatch.setattr(MaintenanceStore, "outlived", note)
+    config = WerkConfig(failure_ttl=60)
+    for function in (handlers.noop, handlers.fail):
+        await asked(app, function, _result_ttl=10**7, _failure_ttl=10**7)
+    await app.cancel_job(await asked(app, handlers.noop, _delay=60, _failure_ttl=10**7))
+    await drain(app)
+    query(OLD)
+    maintenance = Maintenance(app.database, config)
+    await maintenance.tick()
+    assert looked == ["complete", "failed", "aborted"]
+    await maintenance.tick()
+    assert looked == ["complete", "failed", "aborted"]
+    gone_soon = await asked(app, handlers.noop)
+    await drain(app)
+    query("update finished set finished_at = now() - interval '7 days 1 hour' where job_id = %s", gone_soon.id)
+    await maintenance.tick()
+    assert await gone(app, gone_soon)
+    assert query("select count(*) from finished") == [(3,)]
 
 
 async def test_retention_that_is_behind_goes_on_at_once(app: Werk, query: Any) -> None:
