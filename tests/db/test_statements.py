@@ -100,7 +100,7 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "look": ("queue", "priority"),
     "schema_version": ("version", "serves"),
     "get_jobs": tuple(field.name for field in fields(Job)),
-    "list_jobs": tuple(field.name for field in fields(Job)),
+    "list_jobs": ("job_id", *(field.name for field in fields(Job))),
     "is_pending": ("is_pending",),
     "ended_of": ("job_id",),
     "register_worker": ("id",),
@@ -231,6 +231,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (overview.throughput(1, None), overview.function_stats(1, None))
     yield from exchange.count_ended([])
     yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
+    yield control.list_ids(before=None, limit=1, **values_of({}))
     yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
     yield from (control.touch(1), control.let_go([1], anew=True), control.ended_before("failed", 1, 1))
     yield control.update(1, specify_update(at=None, delay=None, priority=None, meta=None))
