@@ -8,6 +8,7 @@ from pgwerk.context import Context
 from pgwerk.dependencies import Dependency
 from pgwerk.errors import (
     DependencyFailed,
+    FunctionNotAllowed,
     HandlerNotAllowed,
     HandlerNotFound,
     InvalidOption,
@@ -64,6 +65,7 @@ __all__ = [
     "Explanation",
     "FailureMode",
     "ForkWorker",
+    "FunctionNotAllowed",
     "FunctionStats",
     "HandlerNotAllowed",
     "HandlerNotFound",

@@ -100,6 +100,10 @@ class HandlerNotAllowed(HandlerNotFound):
     """A job names a function that the setting `allow` leaves out."""
 
 
+class FunctionNotAllowed(InvalidOption):
+    """An option or argument names a function that the setting `allow` leaves out."""
+
+
 class NotSerializable(WerkError, TypeError):
     """A value that the app's serializer cannot take."""
 

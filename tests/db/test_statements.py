@@ -259,7 +259,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield versions.record(migrations(schema)[0], 1)
     schedules, now = ScheduleStore(schema), datetime.now(UTC)
     columns = specify_schedule(ScheduleParams("m.f", cron="@daily"), JSONSerializer())
-    yield from (schedules.clock(), schedules.due(), schedules.next_due(), schedules.move("s", now, now, None))
+    yield from (schedules.clock(), schedules.due(["s"]), schedules.next_due(["s"]), schedules.move("s", now, now, None))
     yield from (schedules.get(), schedules.put(columns, owner=None, next_run_at=now, replaces=False))
     yield from (schedules.pause("s"), schedules.resume("s", now), schedules.delete("s"))
     yield schedules.unregistered("owner", ["s"])
