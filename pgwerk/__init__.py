@@ -28,6 +28,7 @@ from pgwerk.errors import (
     SchemaTooNew,
     SchemaTooOld,
     ServerUnreachable,
+    TableIsLocked,
     WerkError,
 )
 from pgwerk.explaining import Explanation
@@ -103,6 +104,7 @@ __all__ = [
     "Serializer",
     "ServerInfo",
     "ServerUnreachable",
+    "TableIsLocked",
     "ThreadWorker",
     "Throughput",
     "TypedJSONSerializer",

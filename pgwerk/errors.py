@@ -112,6 +112,10 @@ class KeyIsHeld(WerkError, TimeoutError):
     """A transaction that is still open has enqueued a job with the same key: whether it is taken is not known yet."""
 
 
+class TableIsLocked(WerkError, TimeoutError):
+    """A table of jobs has been locked by somebody for as long as an enqueue waits."""
+
+
 class ProcessDied(WerkError, RuntimeError):
     """The process that ran an attempt ended under it: a crash, an exit, a kill."""
 
