@@ -8,6 +8,7 @@ from pgwerk.context import Context
 from pgwerk.dependencies import Dependency
 from pgwerk.errors import (
     DependencyFailed,
+    FunctionNotAllowed,
     HandlerNotAllowed,
     HandlerNotFound,
     InvalidOption,
@@ -27,6 +28,7 @@ from pgwerk.errors import (
     SchemaTooNew,
     SchemaTooOld,
     ServerUnreachable,
+    TableIsLocked,
     WerkError,
 )
 from pgwerk.explaining import Explanation
@@ -64,6 +66,7 @@ __all__ = [
     "Explanation",
     "FailureMode",
     "ForkWorker",
+    "FunctionNotAllowed",
     "FunctionStats",
     "HandlerNotAllowed",
     "HandlerNotFound",
@@ -101,6 +104,7 @@ __all__ = [
     "Serializer",
     "ServerInfo",
     "ServerUnreachable",
+    "TableIsLocked",
     "ThreadWorker",
     "Throughput",
     "TypedJSONSerializer",

@@ -72,6 +72,14 @@ class Control:
             rows = await session.run(self._control.list_jobs(below, *page, **values_of(filters)))
         return [Job.from_row(row, self.serializer, is_one_of_many=True) for row in rows]
 
+    async def list_ids(
+        self, *, before: Job | int | str | None = None, limit: int = 50, **filters: Unpack[Filters]
+    ) -> list[int]:
+        """Of what `list_jobs` gives, and nothing else of it: arguments and results may be large, or unreadable here."""
+        below, most = None if before is None else number_of(before), checks.count("limit", limit, 1, MOST_LISTED)
+        async with self._session() as session:
+            return await session.run(self._control.list_ids(below, most, **values_of(filters)))
+
     async def get_executions(self, job: Job | int | str) -> list[JobExecution]:
         """One for each attempt that started, in order."""
         async with self._session() as session:
@@ -143,8 +151,8 @@ class Control:
                     return is_cancelled
 
     async def bulk_cancel_jobs(self, *, on_batch: OnBatch | None = None, **filters: Unpack[Filters]) -> int:
-        """Cancels all pending jobs that these filters find; how many. `on_batch` hears of each batch that is done, as
-        with the others: how many it were.
+        """Cancels all pending jobs that are there when it begins and that these filters find; how many. `on_batch`
+        hears of each batch that is done, as with the others: how many it were.
         """
         return await self._in_batches(self._cancel, PENDING, filters, on_batch)
 
@@ -235,18 +243,28 @@ class Control:
                 return purged
 
     async def _pages(self, filters: Filters, statuses: Iterable[JobStatus]) -> AsyncIterator[list[int]]:
-        """The ids that these filters find, of these statuses, a page at a time."""
+        """The ids of what was there when it began, as far as these filters find it in these statuses, a page at a time.
+        What comes later is not meant: the callbacks of jobs that are ended here are new jobs themselves.
+        """
+        behind = 1 + max(await self.list_ids(limit=1), default=0)
         asked = status_of(filters.get("status"))
-        for status in statuses:
-            before: int | None = None
-            while asked in (None, status):
-                chosen: Filters = {**filters, "status": status}
-                jobs = await self.list_jobs(before=before, limit=BATCH, **chosen)
-                if jobs:
-                    yield [job.id for job in jobs]
-                    before = jobs[-1].id
-                if len(jobs) < BATCH:
-                    break
+        looked_at = [status for status in statuses if asked in (None, status)]
+        while looked_at:
+            found = set()
+            for status in looked_at:
+                async for ids in self._pages_of(status, behind, filters):
+                    found.add(status)
+                    yield ids
+            # a pending job moves on in time, or by what is done here, and may have come to where it was not looked for
+            looked_at = [*PENDING] if asked is None and not found.isdisjoint(PENDING) else []
+
+    async def _pages_of(self, status: JobStatus, before: int, filters: Filters) -> AsyncIterator[list[int]]:
+        chosen: Filters = {**filters, "status": status}
+        while ids := await self.list_ids(before=before, limit=BATCH, **chosen):
+            yield ids
+            before = ids[-1]
+            if len(ids) < BATCH:
+                break
 
     @property
     def _control(self) -> ControlStore:

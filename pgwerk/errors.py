@@ -100,12 +100,20 @@ class HandlerNotAllowed(HandlerNotFound):
     """A job names a function that the setting `allow` leaves out."""
 
 
+class FunctionNotAllowed(InvalidOption):
+    """An option or argument names a function that the setting `allow` leaves out."""
+
+
 class NotSerializable(WerkError, TypeError):
     """A value that the app's serializer cannot take."""
 
 
 class KeyIsHeld(WerkError, TimeoutError):
     """A transaction that is still open has enqueued a job with the same key: whether it is taken is not known yet."""
+
+
+class TableIsLocked(WerkError, TimeoutError):
+    """A table of jobs has been locked by somebody for as long as an enqueue waits."""
 
 
 class ProcessDied(WerkError, RuntimeError):

@@ -156,7 +156,15 @@ class SchedulerBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleUnfit(Event):
-    """What stands in its row cannot be read here."""
+    """What stands in its row can be read by nobody."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleLeft(Event):
+    """This process cannot fire it, another one may. Said once."""
 
     name: str
     error: str

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk import allow
 from pgwerk.context import Context
-from pgwerk.errors import HandlerNotAllowed, HandlerNotFound, InvalidOption, InvalidType, WerkError, brief
+from pgwerk.errors import (
+    FunctionNotAllowed,
+    HandlerNotAllowed,
+    HandlerNotFound,
+    InvalidOption,
+    InvalidType,
+    WerkError,
+    brief,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +77,7 @@ def handler_of(function: Callable[..., Any] | str, option: str = "func", allowed
     handler = _handler_of(function, option)
     path = handler.path if isinstance(handler, Handler) else handler
     if allowed is not None and not allow.allows(allowed, path):
-        raise InvalidOption(f"{option} {_outside(path, allowed)}")
+        raise FunctionNotAllowed(f"{option} {_outside(path, allowed)}")
     return handler
 
 

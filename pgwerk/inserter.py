@@ -14,7 +14,15 @@ from psycopg import AsyncConnection
 from pgwerk.batch import Batcher
 from pgwerk.db import run_on
 from pgwerk.ending import Endings
-from pgwerk.errors import InvalidOption, InvalidType, JobNotFound, KeyIsHeld, SchemaMissing, brief
+from pgwerk.errors import (
+    InvalidOption,
+    InvalidType,
+    JobNotFound,
+    KeyIsHeld,
+    SchemaMissing,
+    TableIsLocked,
+    brief,
+)
 from pgwerk.job import Job, JobStatus
 from pgwerk.specifying import is_plain, specify_all, specify_runs
 from pgwerk.store.ending import EndingStore
@@ -62,8 +70,11 @@ class Inserter:
         if not specs:
             return []
         if len(specs) == 1 and not {"key", "depends_on"} & specs[0].columns.keys():
-            return [await self._batcher().insert(specs[0])]
-        return await self._write(self._calls(specs, always=False), _upstream(specs))
+            try:
+                return [await self._batcher().insert(specs[0])]
+            except psycopg.errors.LockNotAvailable as error:
+                raise _locked(specs) from error
+        return await self._write(self._calls(specs, always=False), specs)
 
     async def insert_many(
         self, params: Sequence[EnqueueParams], serializer: Serializer, allowed: Allowed = None
@@ -96,18 +107,19 @@ class Inserter:
             _promote(jobs, released.promoted)
         return jobs
 
-    async def _write(self, calls: Sequence[Saying], upstream: Sequence[int] = ()) -> list[Job | None]:
-        """What a dependency's end could not see of it while it was being written is looked at once it is."""
-        try:
-            async with self._batcher().lend() as session:
+    async def _write(self, calls: Sequence[Saying], specs: Sequence[Spec] = ()) -> list[Job | None]:
+        """What a dependency's end could not see of it while it was being written is looked at once it is. `specs` are
+        those of which anything had to be known before.
+        """
+        async with self._batcher().lend() as session:
+            try:
                 jobs = _known(await _insist(partial(session.transact, *calls)))
-                if upstream:
-                    released = await self._endings.release(session, upstream)
-                    _promote(jobs, released.promoted)
-                return jobs
-        except psycopg.errors.LockNotAvailable as error:
-            words = "somebody's open transaction holds a key of these jobs; try again when it has ended"
-            raise KeyIsHeld(words) from error
+            except psycopg.errors.LockNotAvailable as error:
+                raise _locked(specs) from error
+            if upstream := _upstream(specs):
+                released = await self._endings.release(session, upstream)
+                _promote(jobs, released.promoted)
+            return jobs
 
     def _calls(self, specs: Sequence[Spec], *, always: bool) -> list[Call[Inserted]]:
         """In pages, but for jobs that depend on others: these may name each other by their place in the call, and one
@@ -144,6 +156,12 @@ def _known(pages: Sequence[Inserted]) -> list[Job | None]:
     if unknown:
         raise JobNotFound(f"_depends_on names job {unknown[0]}, which does not exist; nothing was enqueued")
     return [job for page in pages for job in page.jobs]
+
+
+def _locked(specs: Sequence[Spec]) -> KeyIsHeld | TableIsLocked:
+    if any("key" in spec.columns for spec in specs):
+        return KeyIsHeld("somebody's open transaction holds a key of these jobs; try again when it has ended")
+    return TableIsLocked("somebody's open transaction has locked a table of jobs; try again when it has ended")
 
 
 async def _insist(write: Callable[[], Awaitable[list[Inserted]]]) -> list[Inserted]:

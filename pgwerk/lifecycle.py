@@ -122,9 +122,7 @@ class Lifecycle:
                 return
             try:
                 database = await self.reach()
-                if self.config.auto_migrate:
-                    await migrate.migrate(database)
-                await migrate.check(database)
+                await migrate.prepare(database, migrates=self.config.auto_migrate)
             except BaseException:
                 self._stop_server()
                 raise

@@ -62,6 +62,10 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
         ERROR,
         "the schedule {0.name} is paused, as it cannot be read; mend and resume it: {0.error}",
     ),
+    events.ScheduleLeft: (
+        WARNING,
+        "the schedule {0.name} is left to other schedulers, as this one cannot fire it: {0.error}",
+    ),
     events.ScheduleRefused: (ERROR, "the schedule {0.name} passes over a tick, as its job was refused: {0.error}"),
     events.DutyFailed: (WARNING, "{0.duty} failed and will be tried again: {0.error}"),
 }

@@ -6,8 +6,10 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
+
 from pgwerk.db import run_on
-from pgwerk.errors import InvalidOption, SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgwerk.errors import InvalidOption, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld, one_line
 from pgwerk.sql import Migration, migrations
 from pgwerk.store.schema import SchemaStore
 
@@ -99,6 +101,21 @@ async def check(database: Database) -> None:
             f"the schema {schema!r} is at version {version} and serves code from version {serves} on, this pgwerk is "
             f"of version {known}; upgrade pgwerk"
         )
+
+
+async def prepare(database: Database, *, migrates: bool) -> None:
+    """For an app that connects: the schema is there and fits this code."""
+    try:
+        if migrates:
+            await migrate(database)
+        await check(database)
+    except psycopg.errors.InsufficientPrivilege as error:
+        async with database.loan() as connection:
+            role = connection.info.user
+        raise SchemaError(
+            f"the role {role!r} lacks a right that the schema {database.schema!r} needs: {one_line(error)}; run werk "
+            f"migrate as a role that may, and werk doctor to see what this one lacks"
+        ) from error
 
 
 async def _missing(connection: AsyncConnection[Any], store: SchemaStore) -> list[Migration]:

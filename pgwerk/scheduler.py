@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import psycopg
 
 from pgwerk import checks, events
-from pgwerk.errors import InvalidOption, ScheduleExists, ServerUnreachable, brief, one_line
+from pgwerk.errors import (
+    FunctionNotAllowed,
+    InvalidOption,
+    MissingExtra,
+    NotSerializable,
+    ScheduleExists,
+    ServerUnreachable,
+    brief,
+    one_line,
+)
 from pgwerk.schedule import Schedule, params_of, specify_schedule
 from pgwerk.signals import stop_signals
 from pgwerk.store.enqueue import EnqueueStore
@@ -24,12 +33,14 @@ if TYPE_CHECKING:
 
     from pgwerk.app import Werk
     from pgwerk.schedule import ScheduleParams
+    from pgwerk.specifying import Spec
     from pgwerk.wire import Row, Session
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 POLL = 5.0  # seconds, at most, until what others have changed is seen
 RETRY = 1.0  # seconds between two tries while the server is away
+_NOT_HERE = (MissingExtra, NotSerializable, FunctionNotAllowed)  # errors of this process: another one may be able to
 
 
 class Unregistered(StrEnum):
@@ -56,6 +67,7 @@ class Scheduler:
         self.on_unregistered = Unregistered(chosen)
         self._registered: list[ScheduleParams] = []
         self._stopping = asyncio.Event()
+        self._left: set[str] = set()  # schedules, and it was said
         self._session: Session | None = None
         self._away_since: float | None = None
         app.schedulers.append(self)
@@ -107,9 +119,14 @@ class Scheduler:
         """Fires what is due now; seconds until something is due again."""
         if self._session is None:
             self._session = await self.app.database.keep()
-        for row in await self._session.run(self._store.due()):
-            await self._fire(self._session, row)
-        seconds = await self._session.run(self._store.next_due())
+        seen: list[str] = []
+        left: list[str] = []
+        while rows := await self._session.run(self._store.due(without=seen)):
+            seen += [row["name"] for row in rows]
+            left += [row["name"] for row in rows if not await self._fire(self._session, row)]
+            if self._stopping.is_set():
+                break
+        seconds = await self._session.run(self._store.next_due(without=left))
         return POLL if seconds is None else max(0.0, seconds)
 
     async def _write(self, params: ScheduleParams) -> str:
@@ -142,31 +159,55 @@ class Scheduler:
         self._regain()
         return min(seconds, POLL)
 
-    async def _fire(self, session: Session, row: Row) -> None:
-        """A schedule that cannot be read is paused, jobs that are refused are passed over: the others go on."""
+    async def _fire(self, session: Session, row: Row) -> bool:
+        """Whatever is wrong with one schedule, the others go on: jobs that are refused are passed over, and what nobody
+        can read is paused. False: it is left to others, as it is only this process that cannot.
+        """
+        name: str = row["name"]
         try:
             schedule = Schedule.from_row(row, self.app.serializer)
             due, following = schedule.due(row["now"], is_running=row["is_running"]), schedule.tick_after(row["now"])
+            specs = await self._specs(schedule, due)
+        except _NOT_HERE as error:
+            self._leave(name, error)
+            return False
         except Exception as error:  # noqa: BLE001 - whatever stands in the row
-            events.emit(events.ScheduleUnfit(row["name"], one_line(error)))
-            await session.run(self._store.pause(row["name"]))
-            return
+            events.emit(events.ScheduleUnfit(name, one_line(error)))
+            await session.run(self._store.pause(name))
+            return True
+        self._left.discard(name)
         try:
-            await self._move(session, schedule, following, due)
+            await self._move(session, schedule, following, due, specs)
         except Exception as error:
             if isinstance(error, ServerUnreachable) or (isinstance(error, psycopg.Error) and not is_refusal(error)):
                 raise
-            events.emit(events.ScheduleRefused(schedule.name, one_line(error)))
+            events.emit(events.ScheduleRefused(name, one_line(error)))
             await self._move(session, schedule, following)
+        return True
+
+    async def _specs(self, schedule: Schedule, due: Sequence[datetime]) -> Sequence[Spec]:
+        """No jobs where a hook refuses them. It may have asked a database of its own: its errors are not ours."""
+        try:
+            return await self.app.specify_scheduled(schedule, due)
+        except FunctionNotAllowed:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a hook raises
+            events.emit(events.ScheduleRefused(schedule.name, one_line(error)))
+            return []
 
     async def _move(
-        self, session: Session, schedule: Schedule, following: datetime | None, due: Sequence[datetime] = ()
-    ) -> None:
-        specs = await self.app.specify_scheduled(schedule, due)
+        self, session: Session, schedule: Schedule, following: datetime | None, due: Sequence[datetime] = (),
+        specs: Sequence[Spec] = (),
+    ) -> None:  # fmt: skip
         jobs = [self._enqueue.enqueue(specs, always_notify=False)] if specs else []
-        move = self._store.move(schedule.name, schedule.next_run_at, following, due[-1] if due else None)
+        move = self._store.move(schedule.name, schedule.next_run_at, following, due[-1] if specs else None)
         with contextlib.suppress(psycopg.errors.DivisionByZero):  # somebody else has moved it
             await session.transact(move, *jobs)
+
+    def _leave(self, name: str, error: Exception) -> None:
+        if name not in self._left:
+            self._left.add(name)
+            events.emit(events.ScheduleLeft(name, one_line(error)))
 
     def _lose(self, error: Exception) -> None:
         self.close()

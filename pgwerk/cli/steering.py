@@ -143,5 +143,5 @@ async def _counted(app: Werk, states: Iterable[JobStatus], filters: Filters) -> 
     asked = filters.get("status")
     chosen = [state for state in states if asked in (None, state)]
     wanted: list[Filters] = [{**filters, "status": state} for state in chosen]
-    counts = [len(await app.list_jobs(limit=MOST_FOUND, **each)) for each in wanted]
+    counts = [len(await app.list_ids(limit=MOST_FOUND, **each)) for each in wanted]
     return min(sum(counts), MOST_FOUND)

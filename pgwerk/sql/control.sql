@@ -9,7 +9,8 @@ where j.status is not null;
 
 -- name: list_jobs
 -- Newest first, from below `before` (an id): a page is cheap however far down it is. `text` is looked for in the
--- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false.
+-- function, the key, the arguments and the error. Callbacks are left out where `callbacks` is false. Where `ids_alone` is
+-- true nothing else leaves the server: arguments and results may be large.
 --
 -- Jobs of a state are looked for where they stand, so that a few failed ones beside a million others are found at once.
 -- Just one branch of the candidates has rows, in its own order, and is read no further than needed; a sort of them all
@@ -117,7 +118,7 @@ candidate as (
         order by job_id desc
     )
 )
-select j.*
+select c.id as job_id, shown.*
 from candidate c
 cross join lateral (
     select id from pgwerk.job
@@ -134,6 +135,7 @@ cross join lateral (
     offset 0
 ) asked
 cross join lateral (select * from pgwerk.jobs where jobs.id = asked.id offset 0) j
+left join lateral (select j.* where not :ids_alone::boolean) shown on true
 where j.status is not null
     and (:status::text is null or j.status = :status::text)
     and (:worker_id::bigint is null or j.worker_id = :worker_id::bigint)

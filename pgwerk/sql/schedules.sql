@@ -4,21 +4,24 @@
 select pgwerk.clock() as now;
 
 -- name: due
--- Schedules whose time has come, the longest overdue first; and whether the last job of each is still to end.
+-- Schedules whose time has come, the longest overdue first, without those that were seen already; and whether the last
+-- job of each is still to end.
 select
     s.*, j.id as last_job_id, pgwerk.clock() as now,
     j.id is not null and not exists (select from pgwerk.finished f where f.job_id = j.id) as is_running
 from pgwerk.schedule s
 left join lateral (select id from pgwerk.job where schedule_name = s.name order by id desc limit 1) j on true
 where not s.is_paused and s.next_run_at <= pgwerk.clock()
+    and s.name <> all (array(select json_array_elements_text(:without::json)))
 order by s.next_run_at
 limit 100;
 
 -- name: next_due
--- Seconds until the next one.
+-- Seconds until the next one, without those that are left to others.
 select extract(epoch from next_run_at - pgwerk.clock())::double precision as seconds
 from pgwerk.schedule
 where not is_paused and next_run_at is not null
+    and name <> all (array(select json_array_elements_text(:without::json)))
 order by next_run_at
 limit 1;
 

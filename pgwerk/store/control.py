@@ -15,14 +15,10 @@ class ControlStore(Catalogue):
         return self._call("get_jobs", every, ids=list(ids))
 
     def list_jobs(self, before: int | None, limit: int, offset: int, **filters: Any) -> Call[list[Row]]:
-        plainly = {"status", "queue", "callbacks"}
-        is_filtered = not filters["callbacks"] or any(
-            value is not None for name, value in filters.items() if name not in plainly
-        )
-        page = {"before": 2**63 - 1 if before is None else before, "limit": limit, "offset": offset}
-        return self._call(
-            "list_jobs", every, page=min(limit + offset, 2**63 - 1), is_filtered=is_filtered, **page, **filters
-        )
+        return self._call("list_jobs", every, ids_alone=False, **_page(before, limit, offset, filters))
+
+    def list_ids(self, before: int | None, limit: int, **filters: Any) -> Call[list[int]]:
+        return self._call("list_jobs", _ids, ids_alone=True, **_page(before, limit, 0, filters))
 
     def executions(self, job_id: int) -> Call[list[Row]]:
         return self._call("executions", every, job_id=job_id)
@@ -48,11 +44,11 @@ class ControlStore(Catalogue):
         return self._call("touch_job", bool, job_id=job_id)
 
     def let_go(self, ids: Sequence[int], *, anew: bool) -> Call[list[int]]:
-        return self._call("let_go", lambda rows: [row["job_id"] for row in rows], ids=list(ids), anew=anew)
+        return self._call("let_go", _ids, ids=list(ids), anew=anew)
 
     def ended_before(self, status: str, seconds: float, batch: int) -> Call[list[int]]:
         values = {"status": status, "seconds": seconds, "batch": batch}
-        return self._call("ended_before", lambda rows: [row["job_id"] for row in rows], **values)
+        return self._call("ended_before", _ids, **values)
 
     def truncate(self) -> Call[None]:
         return self._call("truncate", nothing)
@@ -68,3 +64,16 @@ class ControlStore(Catalogue):
 
     def stop_waiting(self, rows: Sequence[int]) -> Call[None]:
         return self._call("stop_waiting", nothing, rows=list(rows))
+
+
+def _page(before: int | None, limit: int, offset: int, filters: Mapping[str, Any]) -> dict[str, Any]:
+    plainly = {"status", "queue", "callbacks"}
+    is_filtered = not filters["callbacks"] or any(
+        value is not None for name, value in filters.items() if name not in plainly
+    )
+    page = {"before": 2**63 - 1 if before is None else before, "limit": limit, "offset": offset}
+    return {**filters, **page, "page": min(limit + offset, 2**63 - 1), "is_filtered": is_filtered}
+
+
+def _ids(rows: list[Row]) -> list[int]:
+    return [row["job_id"] for row in rows]

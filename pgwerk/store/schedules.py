@@ -15,12 +15,12 @@ class ScheduleStore(Catalogue):
     def clock(self) -> Call[datetime]:
         return self._call("clock", lambda rows: rows[0]["now"])
 
-    def due(self) -> Call[list[Row]]:
-        return self._call("due", every)
+    def due(self, without: Iterable[str]) -> Call[list[Row]]:
+        return self._call("due", every, without=as_json(list(without)))
 
-    def next_due(self) -> Call[float | None]:
+    def next_due(self, without: Iterable[str]) -> Call[float | None]:
         """In so many seconds."""
-        return self._call("next_due", lambda rows: rows[0]["seconds"] if rows else None)
+        return self._call("next_due", _seconds, without=as_json(list(without)))
 
     def move(
         self, name: str, seen_at: datetime | None, next_run_at: datetime | None, last_run_at: datetime | None
@@ -56,3 +56,7 @@ class ScheduleStore(Catalogue):
     def unregistered(self, owner: str, names: Iterable[str]) -> Call[list[str]]:
         values = {"owner": owner, "names": as_json(list(names))}
         return self._call("unregistered", lambda rows: [row["name"] for row in rows], **values)
+
+
+def _seconds(rows: list[Row]) -> float | None:
+    return rows[0]["seconds"] if rows else None

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgwerk import AsyncWorker, JobStatus, Werk, migrate
 from pgwerk.db import Database
-from pgwerk.errors import InvalidOption, SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgwerk.errors import InvalidOption, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgwerk.sql import Migration, migrations
 from tests import handlers
 
@@ -201,3 +201,39 @@ async def test_the_owner_of_a_schema_needs_no_other_right(owner_dsn: str, schema
         await AsyncWorker(app=app, burst=True).run()
         assert (await app.get_job(job)).status == JobStatus.Complete
         assert await app.cancel_job(later)
+
+
+@pytest.fixture
+def stranger_dsn(own_dsn: str) -> Iterator[str]:
+    """A role that has no rights but to connect."""
+    name = f"stranger_{secrets.token_hex(6)}"
+    role = sql.Identifier(name)
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password 'secret'").format(role))
+        yield make_conninfo(own_dsn, user=name, password="secret")  # noqa: S106
+        connection.execute(sql.SQL("drop owned by {} cascade").format(role))
+        connection.execute(sql.SQL("drop role {}").format(role))
+
+
+async def test_a_role_that_cannot_migrate_is_told_what_it_lacks_and_who_can(
+    own_dsn: str, stranger_dsn: str, schema: str, one_more: Any
+) -> None:
+    role = str(psycopg.conninfo.conninfo_to_dict(stranger_dsn)["user"])
+    way_out = "run werk migrate as a role that may, and werk doctor to see what this one lacks"
+
+    async def refused(lack: str, **options: Any) -> None:
+        words = f"^the role '{role}' lacks a right that the schema '{schema}' needs: {lack}; {way_out}$"
+        with pytest.raises(SchemaError, match=words):
+            await Werk(stranger_dsn, schema=schema, **options).connect()
+
+    await refused("permission denied for database .*")
+    await migrate.migrate(Database(own_dsn, schema))
+    for auto_migrate in (True, False):
+        await refused(f"permission denied for schema {schema}", auto_migrate=auto_migrate)
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        names = {"schema": sql.Identifier(schema), "role": sql.Identifier(role)}
+        connection.execute(sql.SQL("grant usage on schema {schema} to {role}").format(**names))
+        connection.execute(sql.SQL("grant select on all tables in schema {schema} to {role}").format(**names))
+    await Werk(stranger_dsn, schema=schema).connect()
+    one_more(newer(1, f'alter table "{schema}".job add more integer'))
+    await refused("must be owner of table job")

@@ -100,7 +100,7 @@ READ_AMONG_OTHERS: dict[str, tuple[str, ...]] = {
     "look": ("queue", "priority"),
     "schema_version": ("version", "serves"),
     "get_jobs": tuple(field.name for field in fields(Job)),
-    "list_jobs": tuple(field.name for field in fields(Job)),
+    "list_jobs": ("job_id", *(field.name for field in fields(Job))),
     "is_pending": ("is_pending",),
     "ended_of": ("job_id",),
     "register_worker": ("id",),
@@ -231,6 +231,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield from (overview.throughput(1, None), overview.function_stats(1, None))
     yield from exchange.count_ended([])
     yield control.list_jobs(before=None, limit=1, offset=0, **values_of({}))
+    yield control.list_ids(before=None, limit=1, **values_of({}))
     yield from (control.dependencies(1), control.find_key("key"), control.requeue([1]), control.abort(1))
     yield from (control.touch(1), control.let_go([1], anew=True), control.ended_before("failed", 1, 1))
     yield control.update(1, specify_update(at=None, delay=None, priority=None, meta=None))
@@ -258,7 +259,7 @@ def _every_call(schema: str) -> Iterator[Call[Any]]:
     yield versions.record(migrations(schema)[0], 1)
     schedules, now = ScheduleStore(schema), datetime.now(UTC)
     columns = specify_schedule(ScheduleParams("m.f", cron="@daily"), JSONSerializer())
-    yield from (schedules.clock(), schedules.due(), schedules.next_due(), schedules.move("s", now, now, None))
+    yield from (schedules.clock(), schedules.due(["s"]), schedules.next_due(["s"]), schedules.move("s", now, now, None))
     yield from (schedules.get(), schedules.put(columns, owner=None, next_run_at=now, replaces=False))
     yield from (schedules.pause("s"), schedules.resume("s", now), schedules.delete("s"))
     yield schedules.unregistered("owner", ["s"])

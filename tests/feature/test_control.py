@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgwerk import AsyncWorker, EnqueueParams, InvalidOption, InvalidType, JobNotFound, JobStatus, Retry, Werk
+from pgwerk import (
+    AsyncWorker,
+    Dependency,
+    EnqueueParams,
+    InvalidOption,
+    InvalidType,
+    JobNotFound,
+    JobStatus,
+    Retry,
+    Werk,
+)
 from pgwerk.execution import Outcome
 from pgwerk.store.ending import EndingStore
 from pgwerk.worker import attempts
@@ -20,12 +30,14 @@ from pgwerk.worker.exchange import Exchange, Turn
 from tests import handlers
 from tests.feature.test_running import until
 from tests.feature.test_what_follows import LONG_AGO, asked, callbacks, drain, ends
+from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from pgwerk import Context, Job
+    from pgwerk.filters import Filters
 
 
 @contextlib.asynccontextmanager
@@ -353,6 +365,75 @@ async def test_a_bulk_delete_takes_along_what_fails_by_it_and_counts_each_once(a
     assert await app.bulk_delete_jobs(queue="q", callbacks=False) == 2
     assert [job.status for job in await app.list_jobs(callbacks=False)] == [JobStatus.Aborted]  # until it is told
     assert await app.bulk_delete_jobs(queue="q", callbacks=False) == 0
+
+
+async def test_bulk_cancel_takes_what_its_own_cancelling_promotes_and_no_callback(app: Werk) -> None:
+    first = await asked(app, handlers.noop, _on_stopped=handlers.remember)
+    second = await asked(app, handlers.noop, _depends_on=Dependency(first, allow_failure=True))
+    third = await asked(app, handlers.noop, _delay=60, _depends_on=Dependency(first, allow_failure=True))
+    assert await app.bulk_cancel_jobs() == 3
+    assert await ends(app, first, second, third) == [("aborted", "cancelled before it ran")] * 3
+    (callback,) = await callbacks(app)
+    assert callback.status == JobStatus.Queued
+
+
+async def test_bulk_delete_takes_what_its_own_cancelling_promotes_and_no_callback(app: Werk) -> None:
+    first = await asked(app, handlers.noop, _on_stopped=handlers.remember)
+    await asked(app, handlers.noop, _depends_on=Dependency(first, allow_failure=True))
+    assert await app.bulk_delete_jobs() == 2
+    callback, ended = await app.list_jobs()
+    assert (callback.status, callback.callback_of) == (JobStatus.Queued, first.id)
+    assert (ended.status, ended.id) == (JobStatus.Aborted, first.id)  # until it is told
+
+
+async def test_bulk_cancel_of_a_status_leaves_what_was_of_another_one(app: Werk) -> None:
+    first = await asked(app, handlers.noop)
+    second = await asked(app, handlers.noop, _depends_on=Dependency(first, allow_failure=True))
+    assert await app.bulk_cancel_jobs(status="queued") == 1
+    assert (await app.get_job(second)).status == JobStatus.Queued
+
+
+async def test_bulk_cancel_takes_what_falls_due_while_it_looks(app: Werk, query: Any) -> None:
+    queued, scheduled = await asked(app, handlers.noop), await asked(app, handlers.noop, _delay=60)
+
+    def fall_due(_: int) -> None:
+        query("""
+            with due as (delete from scheduled returning *)
+            insert into ready (queue, priority, seq, job_id, attempt)
+            select queue, priority, front_seq(), job_id, attempt from due
+        """)
+
+    assert await app.bulk_cancel_jobs(on_batch=fall_due) == 2
+    assert await ends(app, queued, scheduled) == [("aborted", "cancelled before it ran")] * 2
+
+
+async def test_bulk_forms_ask_for_ids_alone(app: Werk, dsn: str) -> None:
+    """A page of large payloads is more than a client has room for."""
+    heard = 0
+
+    def count(answer: bytes) -> bytes:
+        nonlocal heard
+        heard += len(answer)
+        return answer
+
+    await app.enqueue_many([EnqueueParams(handlers.echo, ["x" * 100_000]) for _ in range(20)])
+    async with Proxy(dsn) as proxy:
+        proxy.on_answer = count
+        async with Werk(proxy.dsn, schema=app.config.schema) as through:
+            assert await through.bulk_cancel_jobs(search="XXX") == 20
+            assert await through.bulk_requeue_jobs() == 20
+            assert await through.bulk_delete_jobs() == 20
+    assert heard < 100_000
+
+
+async def test_list_ids_names_what_list_jobs_gives(app: Werk) -> None:
+    jobs = await in_every_state(app)
+    several: list[Filters] = [{}, {"status": "queued"}, {"status": "failed"}, {"function": "tests.handlers.noop"}]
+    for filters in several:
+        assert await app.list_ids(**filters) == [job.id for job in await app.list_jobs(**filters)] != []
+    assert await app.list_ids(before=jobs["queued"], limit=2) == [
+        job.id for job in await app.list_jobs(before=jobs["queued"], limit=2)
+    ]
 
 
 async def test_bulk_abort_jobs(app: Werk) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pgwerk import (
@@ -27,6 +29,7 @@ from pgwerk import (
     ScheduleNotFound,
     Scheduler,
     Serializer,
+    ServerUnreachable,
     Werk,
     events,
 )
@@ -345,12 +348,21 @@ async def test_many_schedulers_fire_each_tick_once(app: Werk, clock: Clock, fire
     assert sorted(fired()) == sorted(f"2026-11-25T12:0{minute}" for minute in range(1, 6) for _ in range(5))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("closed on Sundays"),
+        psycopg.errors.UndefinedTable("there is no table of Sundays"),
+        psycopg.OperationalError("the database of Sundays is away"),
+        ServerUnreachable("no connection to the database of Sundays"),
+    ],
+)
 async def test_a_refused_job_is_passed_over_and_told(
-    app: Werk, clock: Clock, scheduler: Scheduler, heard: list[events.Event], fired: Ticks
+    app: Werk, clock: Clock, scheduler: Scheduler, heard: list[events.Event], fired: Ticks, error: Exception
 ) -> None:
     def refuse(params: EnqueueParams) -> None:
         if params.queue == "closed":
-            raise ValueError("closed on Sundays")
+            raise error
 
     app.register_before_enqueue(refuse)
     await app.create_schedule(handlers.noop, name="a", cron="* * * * *", queue="closed")
@@ -358,22 +370,103 @@ async def test_a_refused_job_is_passed_over_and_told(
     clock("2026-11-25 12:01:00")
     assert await scheduler.tick() == 60
     assert fired() == ["2026-11-25T12:01"]
-    assert events.ScheduleRefused("a", "closed on Sundays") in heard
+    assert heard == [events.ScheduleRefused("a", str(error))]
+
+
+async def test_a_tick_outlives_an_error_of_the_schedulers_own_conversation(
+    app: Werk, clock: Clock, scheduler: Scheduler, query: Any, heard: list[events.Event], fired: Ticks
+) -> None:
+    for name in "ab":
+        await app.create_schedule(handlers.noop, name=name, cron="* * * * *")
+    clock("2026-11-25 12:01:00")
+    query("alter table ready rename to away")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await scheduler.tick()
+    query("alter table away rename to ready")
+    scheduler.close()
+    await scheduler.tick()
+    assert (fired(), heard) == (["2026-11-25T12:01"] * 2, [])
+
+
+LEFT_ALONE = [  # what is wrong with the first schedule here, and what its scheduler says
+    ("no library", "cron expressions need a library that is not here"),
+    ("another serializer", "the payload of the schedule 'a' cannot be read: "),
+    ("a function", "func shop.charge is not allowed here, only tests.handlers.*"),
+    ("a callback", "_on_success shop.thank is not allowed here, only tests.handlers.*"),
+]
+
+
+@pytest.mark.parametrize(("lack", "words"), LEFT_ALONE)
+async def test_what_only_this_process_cannot_do_is_left_to_others(
+    app: Werk, clock: Clock, heard: list[events.Event], fired: Ticks, monkeypatch: pytest.MonkeyPatch, lack: str,
+    words: str,
+) -> None:  # fmt: skip
+    serializer = PickleSerializer() if lack == "another serializer" else None
+    function = "shop.charge" if lack == "a function" else handlers.noop
+    options = {"on_success": "shop.thank"} if lack == "a callback" else {}
+    async with (
+        Werk(config=app.config, serializer=serializer) as others,
+        Werk(config=app.config, allow=["tests.handlers.*"]) as own,
+    ):
+        await others.create_schedule(function, name="a", cron="* * * * *", **options)
+        await own.create_schedule(handlers.noop, name="b", interval=60)
+        before = (await own.list_schedules())[0]
+        unable, able = Scheduler(own), Scheduler(others)
+        with monkeypatch.context() as without:
+            if lack == "no library":
+                without.setitem(sys.modules, "cronsim", None)
+            for minute in (1, 2):
+                clock(f"2026-11-25 12:0{minute}:30")
+                assert await unable.tick() == 60
+        assert fired() == ["2026-11-25T12:01", "2026-11-25T12:02"]
+        after = (await own.list_schedules())[0]
+        assert (after.is_paused, after.next_run_at, after.updated_at) == (False, before.next_run_at, before.updated_at)
+        (told,) = heard
+        assert isinstance(told, events.ScheduleLeft)
+        assert (told.name, told.error.startswith(words)) == ("a", True)
+        assert await able.tick() == 30
+        assert [job.schedule_name for job in await others.list_jobs(limit=1)] == ["a"]
+        for each in (unable, able):
+            each.close()
+
+
+async def test_any_number_of_schedules_that_are_left_to_others_hold_up_none(
+    app: Werk, clock: Clock, scheduler: Scheduler, query: Any, heard: list[events.Event], fired: Ticks
+) -> None:
+    await app.create_schedule(handlers.noop, name="a", cron="* * * * *")
+    query("""
+        insert into schedule (name, function, payload, options, cron, tz, missed, overlap, jitter_secs, next_run_at)
+        select 'a' || n, function, '5', options, cron, tz, missed, overlap, jitter_secs, '2026-11-25 12:00Z'
+        from schedule, generate_series(1, 250) n
+    """)
+    clock("2026-11-25 12:01:00")
+    assert await scheduler.tick() == 60
+    assert fired() == ["2026-11-25T12:01"]
+    assert len(heard) == 250
 
 
 @pytest.mark.parametrize(
-    "rubbish", ["cron = 'x'", "payload = '5'", "options = '{\"queue\": 5}'", "tz = 'Mars'", "options = '{\"no\": 1}'"]
+    ("rubbish", "told"),
+    [
+        ("cron = 'x'", events.ScheduleUnfit),
+        ("tz = 'Mars'", events.ScheduleUnfit),
+        ("payload = '5'", events.ScheduleLeft),
+        ("options = '{\"queue\": 5}'", events.ScheduleRefused),
+        ("options = '{\"no\": 1}'", events.ScheduleRefused),
+    ],
 )
 async def test_a_row_of_rubbish_harms_no_other(
-    app: Werk, clock: Clock, scheduler: Scheduler, query: Any, heard: list[events.Event], fired: Ticks, rubbish: str
-) -> None:
+    app: Werk, clock: Clock, scheduler: Scheduler, query: Any, heard: list[events.Event], fired: Ticks, rubbish: str,
+    told: type[events.Event],
+) -> None:  # fmt: skip
     for name in "ab":
         await app.create_schedule(handlers.noop, name=name, cron="* * * * *")
     query(f"update schedule set {rubbish} where name = 'a'")
     clock("2026-11-25 12:01:00")
     await scheduler.tick()
     assert fired() == ["2026-11-25T12:01"]
-    assert [type(event) for event in heard] in ([events.ScheduleUnfit], [events.ScheduleRefused])
+    assert [type(event) for event in heard] == [told]
+    assert (await app.list_schedules())[0].is_paused == (told is events.ScheduleUnfit)
 
 
 @pytest.mark.parametrize(
@@ -404,9 +497,9 @@ async def test_a_schedule_of_another_serializer_harms_no_other(
         scheduler.close()
         assert fired() == ["2026-11-25T12:01", "2026-11-25T12:02"]
         (told,) = heard
-        assert isinstance(told, events.ScheduleUnfit)
+        assert isinstance(told, events.ScheduleLeft)
         assert re.fullmatch(words, told.error)
-        assert [each.is_paused for each in await own.list_schedules()] == [True, False]
+        assert [each.is_paused for each in await own.list_schedules()] == [False, False]
         assert await own.delete_schedule("a")
 
 

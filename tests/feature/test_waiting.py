@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from pgwerk import (
     AsyncWorker,
     Context,
+    EnqueueParams,
     InvalidType,
     JSONSerializer,
     NotSerializable,
@@ -25,7 +26,7 @@ from pgwerk import (
     WerkError,
     waiters,
 )
-from pgwerk.errors import KeyIsHeld, NotConnected
+from pgwerk.errors import KeyIsHeld, NotConnected, TableIsLocked
 from pgwerk.inserter import Inserter
 from pgwerk.sql import statements
 from tests import handlers
@@ -150,6 +151,23 @@ async def test_a_key_held_by_an_open_transaction_is_an_error_that_says_so(
     assert issubclass(KeyIsHeld, WerkError) and issubclass(KeyIsHeld, TimeoutError)
     assert query("select * from job") == []
     assert await app.enqueue(handlers.noop, _key="k") is not None
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+async def test_a_locked_table_is_not_taken_for_a_held_key(
+    app: Werk, dsn: str, schema: str, query: Query, jobs: int
+) -> None:
+    hasty = make_conninfo(dsn, options="-c lock_timeout=100ms")
+    async with (
+        Werk(hasty, schema=schema, auto_migrate=False) as own,
+        await psycopg.AsyncConnection.connect(dsn) as holder,
+    ):
+        await holder.execute(f'lock table "{schema}".job')
+        with pytest.raises(TableIsLocked, match="open transaction has locked a table of jobs; try again when it has"):
+            await own.enqueue_many([EnqueueParams(handlers.noop) for _ in range(jobs)])
+        await holder.rollback()
+    assert issubclass(TableIsLocked, WerkError) and issubclass(TableIsLocked, TimeoutError)
+    assert query("select * from job") == []
 
 
 async def test_an_inner_block_leaves_the_outer_one_connected(app: Werk) -> None:
