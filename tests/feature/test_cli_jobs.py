@@ -224,6 +224,28 @@ def test_migrate_is_for_the_database_that_other_commands_are_for(shell: Shell) -
     assert shell.says("jobs", **UNNAMED) == "there are no such jobs\n"
 
 
+OWN_CONNECTIONS = """
+from psycopg_pool import AsyncConnectionPool
+from pgwerk import Werk
+
+async def nowhere():
+    raise OSError("there is no way to the app's own database")
+
+app = Werk({})
+"""
+
+
+@pytest.mark.parametrize("own", ["connect=nowhere", "pool=AsyncConnectionPool('host=/nowhere', open=False)"])
+def test_a_dsn_that_is_said_beats_the_apps_own_connections(shell: Shell, own: str) -> None:
+    (shell.folder / "tasks.py").write_text(OWN_CONNECTIONS.format(own))
+    for command in (("enqueue", "tests.handlers.noop", "-a", "tasks:app"), ("check", "-a", "tasks:app"),
+                    ("migrate", "tasks:app"), ("worker", "tasks:app", "--burst")):  # fmt: skip
+        assert shell.run(*command, **UNNAMED).returncode == 1
+        ran = shell.run(*command, "--dsn", shell.dsn, **UNNAMED)
+        assert ran.returncode == 0, ran.stderr
+    assert [job["status"] for job in listed(shell)] == ["complete"]
+
+
 def test_no_password_is_said(shell: Shell) -> None:
     for words in (("worker", "postgresql://app:secret@db/x"), ("jobs", "-a", "postgres:/app:secret@db"),
                   ("jobs", "--dsn", "host=db password='secret"), ("jobs", "--dsn", "host=db secret")):  # fmt: skip
