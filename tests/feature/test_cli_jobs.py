@@ -168,6 +168,10 @@ def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
         (("enqueue", "m.f", "--retry", "0"), "--retry counts the first attempt too"),
         (("why", "1"), "there is no job 1"),
         (("delete", "--search", "", "--yes"), "--search must be a text, got none at all"),
+        (("purge", "failed", "--older-than", "1", "-a", "host=a", "--dsn", "host=b"), "the database is said twice"),
+        (("migrate", "host=a", "--dsn", "host=b"), "the database is said twice"),
+        (("migrate", "tasks:app", "-a", "other:app"), "which app it is about is said twice"),
+        (("jobs", "-a", ""), "an app is named module:attribute, like tasks:app, got ''"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
@@ -244,6 +248,22 @@ def test_a_dsn_that_is_said_beats_the_apps_own_connections(shell: Shell, own: st
         ran = shell.run(*command, "--dsn", shell.dsn, **UNNAMED)
         assert ran.returncode == 0, ran.stderr
     assert [job["status"] for job in listed(shell)] == ["complete"]
+
+
+def test_what_the_project_says_comes_below_the_environment_and_the_program(shell: Shell) -> None:
+    (shell.folder / "tasks.py").write_text("from pgwerk import Werk\napp = Werk()\nown = Werk(schema='own')\n")
+    (shell.folder / "pyproject.toml").write_text(
+        f"[tool.pgwerk]\napp = 'tasks:app'\ndsn = {json.dumps(shell.dsn)}\nschema = 'of_project'\n"
+    )
+    ways: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        (("jobs",), UNNAMED, "of_project"),
+        (("jobs",), {"PGWERK_SCHEMA": "of_environment"}, "of_environment"),
+        (("jobs", "-a", "tasks:own"), {"PGWERK_SCHEMA": "of_environment"}, "own"),
+        (("jobs", "-a", "tasks:own", "--schema", "said"), UNNAMED, "said"),
+        (("worker", "tasks:app", "--no-auto-migrate"), UNNAMED, "of_project"),
+    ]
+    for arguments, environment, schema in ways:
+        assert f"has no schema '{schema}'" in shell.refuses(*arguments, **environment)
 
 
 def test_no_password_is_said(shell: Shell) -> None:
