@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -142,6 +143,45 @@ def test_ctrl_c_at_a_question_is_heard_the_first_time(shell: Shell) -> None:
     os.close(screen)
     assert (asking.returncode, said, complained.strip()) == (130, "", "")
     assert [each["status"] for each in listed(shell)] == ["queued"]
+
+
+def closing(
+    stream: str, shell: Shell, arguments: str, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m pgwerk {arguments} {stream}', sys.executable],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        env=CLEAN | {"PGWERK_DSN": shell.dsn},
+    )  # fmt: skip
+
+
+def test_a_closed_stdin_answers_no_question(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    ran = closing("0<&-", shell, "cancel --queue default")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "cancel 1 job? [y/N]: ", "nothing was done\n")
+
+
+def test_a_closed_stdin_is_no_terminal(shell: Shell) -> None:
+    screen, terminal = pty.openpty()
+    ran = closing("0<&-", shell, "top", terminal)
+    os.close(terminal)
+    os.close(screen)
+    assert (ran.returncode, ran.stderr.partition(",")[0]) == (1, "error: the live screen needs a terminal")
+
+
+def test_a_closed_stderr_is_no_terminal(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    ran = closing("2>&-", shell, "cancel --queue default --yes")
+    assert (ran.returncode, ran.stdout) == (0, "cancel: 1 job\n")
+
+
+def test_a_time_beyond_the_calendar_of_the_local_clock_is_shown_as_it_is(shell: Shell) -> None:
+    async def enqueue() -> None:
+        async with Werk(shell.dsn) as app:
+            await app.enqueue("tests.handlers.noop", _at=datetime.max.replace(tzinfo=UTC))
+
+    asyncio.run(enqueue())
+    assert "9999-12-31 23:59:59+00:00" in shell.shows("job", "1", TZ="Asia/Tokyo")
 
 
 def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
