@@ -153,12 +153,15 @@ class Werk(Lifecycle, Overview, Scheduling):
             return await waiters.ended({job.id: row for job, row in zip(known, rows, strict=True)})
 
     async def run(
-        self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str = "async"
+        self, queues: Sequence[str] | None = None, concurrency: int | None = None, worker_type: str | None = None
     ) -> None:
-        """Runs a worker until it is told to stop: `async`, `thread`, `process` or `fork`."""
+        """Runs a worker until it is told to stop: `async`, `thread`, `process` or `fork`. What is not given comes from
+        the config.
+        """
         from pgwerk.worker.worker import worker_of  # noqa: PLC0415 - an app needs no worker but for this
 
-        await worker_of(worker_type)(self, queues, concurrency).run()
+        kind = self.config.worker_type if worker_type is None else worker_type
+        await worker_of(kind)(self, queues, concurrency).run()
 
     async def trigger_schedule(self, name: str) -> Job:
         """One job at once, whatever its ticks, its pause and its overlap say. Raises `ScheduleNotFound`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pgwerk import checks, embedded, logs, migrate
@@ -55,7 +56,10 @@ class Lifecycle:
         _check("serializer", serializer, isinstance(serializer, Serializer), "an object with dumps and loads")
         _check("pool", pool, hasattr(pool, "connection"), "a psycopg_pool.AsyncConnectionPool")
         _check("connect", connect, callable(connect), "a coroutine function that gives a connection")
-        self.config = (config or WerkConfig.from_env()).changed(
+        said = config or WerkConfig.from_env()
+        if config is None and (pool is not None or connect is not None):
+            said = replace(said, dsn=None)  # the connections that a program gives beat the environment
+        self.config = said.changed(
             dsn=dsn, schema=schema, auto_migrate=auto_migrate, allow=allow, log_level=log_level, log_format=log_format
         )
         self.serializer = JSONSerializer() if serializer is None else serializer
@@ -132,6 +136,10 @@ class Lifecycle:
     def _use(self, database: Database) -> None:
         self._database = database
         self._inserting = Inserter(database)
+
+    def connect_by_dsn(self) -> None:
+        """Not by the pool or the function that it was made with; before it is connected."""
+        self._pool = self._connect = None
 
     async def reach(self) -> Database:
         """The database, whatever its schema; an embedded server runs until `disconnect()`."""

@@ -34,7 +34,9 @@ def settings_page() -> str:
     return f"""# Settings
 
 What a program gives to `WerkConfig`, `Werk` or a worker beats the environment, which beats the default; what `werk` is
-given on the command line (`--concurrency 5` for `concurrency`) beats them all.
+given on the command line (`--concurrency 5` for `concurrency`) beats them all, and `--dsn` also the `pool` or `connect`
+of an app. For `werk`, `dsn` and `schema` may stand in `[tool.pgwerk]` of the {PROJECT} in the current folder too,
+below the environment.
 
 | setting | environment | default | meaning |
 |---|---|---|---|
@@ -58,7 +60,8 @@ def cli_page() -> str:
 
 Which app a command is about is said by `-a tasks:app` (a module and the app in it, found from the current folder too)
 or `-a` with a DSN, else by `--dsn`, the environment ({APP}, {environ_name("dsn")}), or `app` or `dsn` in
-`[tool.pgwerk]` of the {PROJECT} in the current folder. `--schema` is for one that is not called pgwerk.
+`[tool.pgwerk]` of the {PROJECT} in the current folder. To say it twice, by `-a` with a DSN and by
+`--dsn`, is refused. `--schema` is for one that is not called pgwerk.
 
 In a terminal, lists are tables. In a pipe they are lines with tabs, without colours; `--json` is for programs. What
 cannot be done is said in one line on stderr.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+
+from pgwerk.cli.reload import LIFELINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +21,9 @@ STOP = 10.0  # seconds for workers to stop, whose jobs take milliseconds
 
 @contextlib.contextmanager
 def worker_processes(app: Werk, processes: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """In a process group of their own, so that Ctrl-C is this process's affair; stopped on the way out."""
+    """In a process group of their own, so that Ctrl-C is this process's affair; stopped on the way out, and when this
+    process is killed: their stdin, which ends with it, is their lifeline.
+    """
     named = [
         "worker",
         "pgwerk.cli.demo_jobs:app",
@@ -27,20 +32,22 @@ def worker_processes(app: Werk, processes: int, log: Path) -> Iterator[subproces
         "--processes",
         str(processes),
     ]
-    with log.open("wb") as out:
-        workers = subprocess.Popen(  # noqa: S603
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "pgwerk", *named],
-            stdin=subprocess.DEVNULL,
+            env=os.environ | {LIFELINE: "0"},
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
             process_group=0,
-        )
-    try:
-        yield workers
-    finally:
-        workers.terminate()
+        ) as workers,
+    ):
         try:
-            workers.wait(STOP)
-        except subprocess.TimeoutExpired:
-            workers.kill()  # the worker processes see that their parent is gone
-            workers.wait()
+            yield workers
+        finally:
+            workers.terminate()
+            try:
+                workers.wait(STOP)
+            except subprocess.TimeoutExpired:
+                workers.kill()  # the worker processes see that their parent is gone

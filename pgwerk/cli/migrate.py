@@ -8,6 +8,7 @@ import click
 from pgwerk import migrate as migrations
 from pgwerk.cli.output import as_json, say
 from pgwerk.cli.target import target, which_app
+from pgwerk.errors import InvalidOption
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,10 @@ def migrate(
     app: str | None, *, named: str | None, dsn: str | None, schema: str | None, plan: bool, as_json: bool
 ) -> None:
     """Bring the schema up to date."""
-    asyncio.run(_reached(target(app or named, dsn, schema), _show if plan else _run, as_json=as_json))
+    if app is not None and named is not None:
+        raise InvalidOption("which app it is about is said twice, as APP and by -a; leave one of them out")
+    found = target(named if app is None else app, dsn, schema)
+    asyncio.run(_reached(found, _show if plan else _run, as_json=as_json))
 
 
 async def _reached(app: Werk, act: Act, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import orjson
@@ -48,7 +48,7 @@ def ask(question: str, *, as_json: bool) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         click.echo(f"{printable(question)} [y/N]: ", nl=False, err=as_json)
-        answer = sys.stdin.readline()
+        answer = sys.stdin.readline() if sys.stdin is not None else ""  # it was closed before we began
     finally:
         signal.signal(signal.SIGINT, before)
     if answer.strip().lower() not in ("y", "yes"):
@@ -92,8 +92,8 @@ def number_of(jobs: int) -> str:
     return f"{jobs} job" if jobs == 1 else f"{jobs} jobs"
 
 
-def is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()  # None: it was closed before we began
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None: it was closed before we began
 
 
 def show_fields(row: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, none: str, cuts: b
         say_json(rows)
     elif not rows:
         click.echo(none)
-    elif is_terminal():
+    elif is_terminal(sys.stdout):
         _show_table(rows, cuts=cuts)
     else:
         _show_lines(rows)
@@ -141,10 +141,18 @@ def _short(value: object) -> str:
     """A time without what goes without saying."""
     if not isinstance(value, datetime):
         return words(value)
-    moment, now = value.astimezone(), datetime.now().astimezone()
+    moment, now = _local(value), datetime.now().astimezone()
     if moment.date() == now.date():
         return f"{moment:%H:%M:%S}"
     return f"{moment:%m-%d %H:%M}" if moment.year == now.year else f"{moment:%Y-%m-%d}"
+
+
+def _local(moment: datetime) -> datetime:
+    """By the clock of whoever reads it; what lies beyond its calendar stays as it is."""
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError):
+        return moment
 
 
 def words(value: object) -> str:
@@ -155,7 +163,7 @@ def words(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            moment = value.astimezone() if is_terminal() else value
+            moment = _local(value) if is_terminal(sys.stdout) else value
             return moment.isoformat(sep=" ", timespec="seconds")
         case _:
             return printable(str(value))

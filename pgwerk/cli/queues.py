@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import pairwise
@@ -131,7 +132,7 @@ def pace(rate: float) -> str:
 def _chart(found: Sequence[Throughput]) -> list[dict[str, Any]]:
     """People see a gap as one."""
     rows = [asdict(each) | {"minute": f"{each.minute.astimezone():%Y-%m-%d %H:%M}"} for each in found]
-    if not is_terminal():
+    if not is_terminal(sys.stdout):
         return rows
     most = max((each.ended for each in found), default=0) or 1
     drawn = [row | {"": "█" * round(BAR * each.ended / most)} for row, each in zip(rows, found, strict=True)]

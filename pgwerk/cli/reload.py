@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import ModuleType
 
-LIFELINE = "_PGWERK_LIFELINE"  # in a worker's environment: the descriptor that ends with its watcher
+LIFELINE = "_PGWERK_LIFELINE"  # in a worker's environment: the descriptor that ends with whoever started it
 
 logger = logging.getLogger("pgwerk")
 

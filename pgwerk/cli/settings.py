@@ -41,8 +41,10 @@ def setting_options(*names: str) -> Callable[[F], F]:
 
 
 def configure(app: Werk, settings: dict[str, Any]) -> None:
-    """What the command line says beats the app's own settings."""
+    """What the command line says beats the app's own settings, and a DSN its own connections too."""
     app.config = Werk(config=app.config.changed(**settings)).config  # a Werk refuses what cannot work
+    if settings.get("dsn") is not None:
+        app.connect_by_dsn()
 
 
 def _option(setting: Field[Any]) -> Callable[[F], F]:

@@ -10,7 +10,7 @@ import click
 from pgwerk import checks
 from pgwerk.cli.exits import Exit
 from pgwerk.cli.filtering import filter_options, filters_of
-from pgwerk.cli.output import as_json, ask, number_of, say
+from pgwerk.cli.output import as_json, ask, is_terminal, number_of, say
 from pgwerk.cli.target import on_app
 from pgwerk.errors import InvalidOption
 from pgwerk.job import FINAL, PENDING, JobStatus
@@ -119,7 +119,7 @@ async def _steer_found(app: Werk, act: _Act, filters: Filters, *, yes: bool, as_
 
 
 async def _with_a_bar(name: str, found: int, many: Many) -> int:
-    with click.progressbar(length=found, label=name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with click.progressbar(length=found, label=name, file=sys.stderr, hidden=not is_terminal(sys.stderr)) as bar:
 
         def advance(count: int) -> None:
             """Beyond what was counted the end moves along."""

@@ -14,7 +14,7 @@ import click
 from pgwerk.app import Werk
 from pgwerk.cli.find import find_app
 from pgwerk.cli.settings import configure, setting_options
-from pgwerk.config import WerkConfig, environ_name
+from pgwerk.config import environ_name
 from pgwerk.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -86,24 +86,35 @@ async def _reached(command: Command, app: Werk, given: Mapping[str, Any]) -> Non
 
 def target(named: str | None, dsn: str | None, schema: str | None) -> Werk:
     """What the command line says, else the environment, else the project in the current folder."""
-    project = _project()
-    known = {environ_name(setting): project[setting] for setting in SETTINGS if setting in project} | os.environ
-    chosen = named or ("" if dsn else os.environ.get(APP, ""))
-    if not chosen and not dsn and environ_name("dsn") not in os.environ:
-        chosen = project.get("app", "")
-    if chosen and not _is_dsn(chosen):
-        app = find_app(chosen)
+    if named is not None and dsn is not None and _is_dsn(named):
+        raise InvalidOption("the database is said twice, by a DSN as the app and by --dsn; leave one of them out")
+    project = project_here()
+    if named is None and dsn is None:
+        named = os.environ.get(APP) or (None if environ_name("dsn") in os.environ else project.get("app"))
+    heed(project)
+    if named is None:
+        app: Werk = Nameless()
+    elif _is_dsn(named):
+        app, dsn = Nameless(), named
     else:
-        app, dsn = Nameless(config=WerkConfig.from_env(known)), chosen or dsn
+        app = find_app(named)
     configure(app, {"dsn": dsn, "schema": schema})
     return app
+
+
+def heed(project: Mapping[str, str]) -> None:
+    """An app takes its settings from the environment: what that leaves open the project says. Before it is imported."""
+    for setting in SETTINGS:
+        if setting in project:
+            os.environ.setdefault(environ_name(setting), project[setting])
 
 
 def _is_dsn(text: str) -> bool:
     return "://" in text or "=" in text or text.startswith("embedded:")
 
 
-def _project() -> dict[str, str]:
+def project_here() -> dict[str, str]:
+    """What is said in it."""
     file = Path(PROJECT)
     try:
         found = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("pgwerk", {}) if file.is_file() else {}

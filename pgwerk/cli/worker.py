@@ -9,6 +9,7 @@ from pgwerk.cli.find import find_app
 from pgwerk.cli.process import ignore_signals, leave_on_signals, run_to_end
 from pgwerk.cli.reload import run_reloaded, take_lifeline
 from pgwerk.cli.settings import configure, setting_options
+from pgwerk.cli.target import heed, project_here
 from pgwerk.config import WerkConfig
 from pgwerk.logs import configure_logging
 from pgwerk.scheduler import scheduler_of
@@ -33,7 +34,8 @@ def worker(app: str, queues: str, *, schedules: bool, burst: bool, reload: bool,
     An app is named like tasks:app, and found from the current folder too. The worker runs until
     SIGTERM or Ctrl-C. Then running jobs get --shutdown-timeout to end; what has not ended by then
     goes back to the queue. A second signal cuts that short. What is not given here is as the app
-    says, else as the environment says, else the default.
+    says, else as the environment says, else (dsn and schema) as [tool.pgwerk] of pyproject.toml
+    says, else the default.
     """
     leave_on_signals()
     lifeline = take_lifeline()
@@ -41,6 +43,7 @@ def worker(app: str, queues: str, *, schedules: bool, burst: bool, reload: bool,
         config = WerkConfig.from_env().changed(**settings)
         configure_logging(config.log_level, config.log_format)
         raise SystemExit(run_reloaded(app))
+    heed(project_here())
     found = find_app(app)
     configure(found, settings)
     configure_logging(found.config.log_level, found.config.log_format)

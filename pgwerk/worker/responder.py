@@ -141,8 +141,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=CLIENTS)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while ")[0]  # Python says the address again
+    except (OSError, ValueError) as error:  # the latter: a text that can be no name
+        said = getattr(error, "strerror", "no host is named so")
+        reason = str(said).partition(" (while ")[0]  # Python says the address again
         raise InvalidOption(
             f"no probe can be answered at port {port} of {host}: {reason}; give another health_port or health_host"
         ) from error

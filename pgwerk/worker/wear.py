@@ -1,4 +1,4 @@
-"""When a worker process has done its part, so that a fresh one may take its place: whatever its handlers leak ends."""
+"""When a process has done its part, so that a fresh one may take its place: whatever its handlers leak ends."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 MEBIBYTE = 2**20
 _LOOK = 1.0  # seconds between two looks at the memory
-_STATM = Path("/proc/self/statm")
 
 
 class Wear:
-    """`max_memory` in mebibytes; None: it never wears out of that."""
+    """Of a worker's own process. `max_memory` in mebibytes; None: it never wears out of that."""
 
     def __init__(self, max_jobs: int | None, max_memory: int | None) -> None:
         self._max_jobs, self._max_memory = max_jobs, max_memory
@@ -31,12 +30,16 @@ class Wear:
         if self._max_memory is None or time.monotonic() - self._looked_at < _LOOK:
             return None
         self._looked_at = time.monotonic()
-        used = resident() // MEBIBYTE
+        used = mebibytes()
         return f"it uses {used} MiB of memory" if used >= self._max_memory else None
 
 
-def resident() -> int:
-    """Bytes of memory that this process has; where the system does not tell, the most that it ever had."""
-    if _STATM.exists():
-        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def mebibytes(pid: int | None = None) -> int:
+    """Of memory that a process has, this one unless another is named. Where the system does not tell, the most that
+    this one ever had, and 0 of another, as of one that is gone.
+    """
+    try:
+        pages = int(Path(f"/proc/{'self' if pid is None else pid}/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // MEBIBYTE if pid is None else 0
+    return pages * resource.getpagesize() // MEBIBYTE

@@ -195,8 +195,7 @@ class Worker:
     async def _born(self) -> Life | None:
         """The first life needs a server; a later one waits for it, unless the worker is to stop."""
         while True:
-            config = self.config  # a new executor: threads of an earlier life may never return
-            executor = self._executor(self.app, self, config.concurrency, config.sigterm_grace)
+            executor = self._executor(self.app, self, self.config)  # threads of an earlier life may never return
             life = Life(self, executor)
             try:
                 await life.begin()

@@ -117,6 +117,11 @@ def _not_a_wait(value: Any) -> Any:
     return 0.01 if isinstance(seconds, int | float) and seconds > 0.01 else value
 
 
+def _not_left_out(value: Any) -> Any:
+    """The worker of the config would run for ever."""
+    return object() if value is None else value
+
+
 DOORS: dict[str, Door] = {
     **{f"enqueue _{name}": _option(name) for name in (*OPTIONS, "conn")},
     **{f"EnqueueParams {name}": _params(name) for name in ("func", "args", "kwargs", *OPTIONS)},
@@ -168,7 +173,7 @@ DOORS: dict[str, Door] = {
     "purge_jobs of it": lambda app, value: app.purge_jobs([value]),
     "purge_jobs older": lambda app, value: app.purge_jobs(["complete"], value),
     "get_queue_stats": lambda app, value: app.get_queue_stats(callbacks=value),
-    "run a kind": lambda app, value: app.run(worker_type=value),
+    "run a kind": lambda app, value: app.run(worker_type=_not_left_out(value)),
     **{f"Werk {name}": _app(name) for name in _arguments_of(Werk)},
     **{f"WerkConfig {name}": _setting(name) for name in _arguments_of(WerkConfig)},
     **{f"AsyncWorker {name}": _worker(name) for name in _arguments_of(Worker)},

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -144,6 +145,45 @@ def test_ctrl_c_at_a_question_is_heard_the_first_time(shell: Shell) -> None:
     assert [each["status"] for each in listed(shell)] == ["queued"]
 
 
+def closing(
+    stream: str, shell: Shell, arguments: str, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m pgwerk {arguments} {stream}', sys.executable],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        env=CLEAN | {"PGWERK_DSN": shell.dsn},
+    )  # fmt: skip
+
+
+def test_a_closed_stdin_answers_no_question(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    ran = closing("0<&-", shell, "cancel --queue default")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "cancel 1 job? [y/N]: ", "nothing was done\n")
+
+
+def test_a_closed_stdin_is_no_terminal(shell: Shell) -> None:
+    screen, terminal = pty.openpty()
+    ran = closing("0<&-", shell, "top", terminal)
+    os.close(terminal)
+    os.close(screen)
+    assert (ran.returncode, ran.stderr.partition(",")[0]) == (1, "error: the live screen needs a terminal")
+
+
+def test_a_closed_stderr_is_no_terminal(shell: Shell) -> None:
+    shell.says("enqueue", "tests.handlers.noop")
+    ran = closing("2>&-", shell, "cancel --queue default --yes")
+    assert (ran.returncode, ran.stdout) == (0, "cancel: 1 job\n")
+
+
+def test_a_time_beyond_the_calendar_of_the_local_clock_is_shown_as_it_is(shell: Shell) -> None:
+    async def enqueue() -> None:
+        async with Werk(shell.dsn) as app:
+            await app.enqueue("tests.handlers.noop", _at=datetime.max.replace(tzinfo=UTC))
+
+    asyncio.run(enqueue())
+    assert "9999-12-31 23:59:59+00:00" in shell.shows("job", "1", TZ="Asia/Tokyo")
+
+
 def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
     waiting = subprocess.Popen(
         [sys.executable, "-m", "pgwerk", "enqueue", "tests.handlers.noop", "--wait"], cwd=ROOT, text=True,
@@ -168,6 +208,10 @@ def test_ctrl_c_ends_a_wait_without_a_trace(shell: Shell) -> None:
         (("enqueue", "m.f", "--retry", "0"), "--retry counts the first attempt too"),
         (("why", "1"), "there is no job 1"),
         (("delete", "--search", "", "--yes"), "--search must be a text, got none at all"),
+        (("purge", "failed", "--older-than", "1", "-a", "host=a", "--dsn", "host=b"), "the database is said twice"),
+        (("migrate", "host=a", "--dsn", "host=b"), "the database is said twice"),
+        (("migrate", "tasks:app", "-a", "other:app"), "which app it is about is said twice"),
+        (("jobs", "-a", ""), "an app is named module:attribute, like tasks:app, got ''"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
@@ -222,6 +266,44 @@ def test_migrate_is_for_the_database_that_other_commands_are_for(shell: Shell) -
     (shell.folder / "pyproject.toml").write_text(f"[tool.pgwerk]\ndsn = {json.dumps(shell.dsn)}\nschema = 'mine'\n")
     assert shell.says("migrate", **UNNAMED).startswith("ran 0001_engine\n")
     assert shell.says("jobs", **UNNAMED) == "there are no such jobs\n"
+
+
+OWN_CONNECTIONS = """
+from psycopg_pool import AsyncConnectionPool
+from pgwerk import Werk
+
+async def nowhere():
+    raise OSError("there is no way to the app's own database")
+
+app = Werk({})
+"""
+
+
+@pytest.mark.parametrize("own", ["connect=nowhere", "pool=AsyncConnectionPool('host=/nowhere', open=False)"])
+def test_a_dsn_that_is_said_beats_the_apps_own_connections(shell: Shell, own: str) -> None:
+    (shell.folder / "tasks.py").write_text(OWN_CONNECTIONS.format(own))
+    for command in (("enqueue", "tests.handlers.noop", "-a", "tasks:app"), ("check", "-a", "tasks:app"),
+                    ("migrate", "tasks:app"), ("worker", "tasks:app", "--burst")):  # fmt: skip
+        assert shell.run(*command, **UNNAMED).returncode == 1
+        ran = shell.run(*command, "--dsn", shell.dsn, **UNNAMED)
+        assert ran.returncode == 0, ran.stderr
+    assert [job["status"] for job in listed(shell)] == ["complete"]
+
+
+def test_what_the_project_says_comes_below_the_environment_and_the_program(shell: Shell) -> None:
+    (shell.folder / "tasks.py").write_text("from pgwerk import Werk\napp = Werk()\nown = Werk(schema='own')\n")
+    (shell.folder / "pyproject.toml").write_text(
+        f"[tool.pgwerk]\napp = 'tasks:app'\ndsn = {json.dumps(shell.dsn)}\nschema = 'of_project'\n"
+    )
+    ways: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        (("jobs",), UNNAMED, "of_project"),
+        (("jobs",), {"PGWERK_SCHEMA": "of_environment"}, "of_environment"),
+        (("jobs", "-a", "tasks:own"), {"PGWERK_SCHEMA": "of_environment"}, "own"),
+        (("jobs", "-a", "tasks:own", "--schema", "said"), UNNAMED, "said"),
+        (("worker", "tasks:app", "--no-auto-migrate"), UNNAMED, "of_project"),
+    ]
+    for arguments, environment, schema in ways:
+        assert f"has no schema '{schema}'" in shell.refuses(*arguments, **environment)
 
 
 def test_no_password_is_said(shell: Shell) -> None:

@@ -68,7 +68,7 @@ def test_what_has_ended_minute_by_minute_and_function_by_function(shell: Shell) 
 
 
 def test_people_see_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "is_terminal", lambda: True)
+    monkeypatch.setattr(queues, "is_terminal", lambda _: True)
     minutes = [datetime(2027, 1, 1, 12, each, tzinfo=UTC) for each in (0, 1, 40)]
     ended = [Throughput(minute=each, complete=2, failed=0, aborted=0, retried=0) for each in minutes]
     rows = queues._chart(ended)

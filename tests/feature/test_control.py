@@ -570,11 +570,16 @@ async def test_queue_stats_throughput_and_the_server(app: Werk) -> None:
     await drain(app)
 
 
-async def test_run_runs_a_worker_of_a_kind(app: Werk) -> None:
+@pytest.mark.parametrize(
+    ("of_config", "given", "kind"),
+    [("async", "thread", "ThreadWorker"), ("thread", None, "ThreadWorker"), ("thread", "async", "AsyncWorker")],
+)
+async def test_run_runs_a_worker_of_a_kind(app: Werk, of_config: str, given: str | None, kind: str) -> None:
+    app.config = app.config.changed(worker_type=of_config)
     job = await asked(app, handlers.square, 3)
-    running = asyncio.create_task(app.run(concurrency=2, worker_type="thread"))
+    running = asyncio.create_task(app.run(concurrency=2, worker_type=given))
     assert (await app.wait_for(job, timeout=20)).result == 9
-    assert [worker.kind for worker in await app.list_workers()] == ["ThreadWorker"]
+    assert [worker.kind for worker in await app.list_workers()] == [kind]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

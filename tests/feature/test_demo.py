@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def mentioning(folder: Path) -> list[str]:
     """Processes that have anything to do with this folder."""
-    listed = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if str(folder) in line]
 
 
@@ -113,16 +113,31 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(theirs)
 
 
+def until_said(ours: int, text: str) -> str:
+    said = ""
+    while text not in said:
+        said += os.read(ours, 1000).decode()
+    return said
+
+
 @pytest.mark.parametrize("moment", ["starting a private Postgres", "starting 2 worker processes", "jobs  ["])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, terminal: tuple[int, int], moment: str, number: signal.Signals) -> None:
     """At a terminal: a Ctrl-C goes to the whole process group."""
     ours, theirs = terminal
     demo = subprocess.Popen([*MODULE, "demo"], cwd=tmp_path, stdout=theirs, stderr=theirs, process_group=0)
-    said = ""
-    while moment not in said:
-        said += os.read(ours, 1000).decode()
+    said = until_said(ours, moment)
     os.killpg(demo.pid, number)
     assert demo.wait(20) == 130
     assert "stopped; nothing goes on running" in said + os.read(ours, 10000).decode()
+    until(lambda: not mentioning(tmp_path))
+
+
+@pytest.mark.parametrize("moment", ["starting 2 worker processes", "jobs  ["])
+def test_killed(tmp_path: Path, terminal: tuple[int, int], moment: str) -> None:
+    ours, theirs = terminal
+    demo = subprocess.Popen([*MODULE, "demo"], cwd=tmp_path, stdout=theirs, stderr=theirs, process_group=0)
+    until_said(ours, moment)
+    demo.kill()
+    demo.wait()
     until(lambda: not mentioning(tmp_path))

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from pgwerk import AsyncWorker, InvalidOption, JobStatus, ThreadWorker, Werk
 from pgwerk.wire import Session
 from tests import handlers
+from tests.feature.test_cli import NOWHERE
 from tests.feature.test_worker_kinds import enqueue_another
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ async def on_a_pool(dsn: str, schema: str, **options: Any) -> AsyncIterator[Werk
 async def test_what_keeps_a_connection_goes_where_the_pool_goes(dsn: str, own_dsn: str, schema: str) -> None:
     elsewhere = {"dbname": conninfo_to_dict(own_dsn)["dbname"], "autocommit": True, "row_factory": dict_row}
     async with on_a_pool(dsn, schema, kwargs=elsewhere) as app, asyncio.timeout(20):
+        job = await app.enqueue(handlers.noop)
+        assert job is not None
+        await AsyncWorker(app, burst=True).run()
+        assert (await app.get_job(job)).status == JobStatus.Complete
+
+
+async def test_a_pool_beats_the_dsn_of_the_environment(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGWERK_DSN", NOWHERE)
+    async with on_a_pool(dsn, schema) as app, asyncio.timeout(20):
         job = await app.enqueue(handlers.noop)
         assert job is not None
         await AsyncWorker(app, burst=True).run()

@@ -129,6 +129,19 @@ async def test_a_child_that_grows_is_replaced(project: Project, app: Werk) -> No
         assert not runs(second)
 
 
+async def test_a_kept_process_that_grows_is_replaced_and_its_worker_goes_on(project: Project, app: Werk) -> None:
+    kind = ("--worker-type", "process", "--concurrency", "1", "--max-memory", "300")
+    with project.start("worker", "tasks:app", *kind) as worker:
+        first = await app.apply("os.getpid", timeout=20)
+        assert await app.apply("os.getpid", timeout=20) == first
+        await app.apply("tests.handlers.keep_megabytes", 300, timeout=20)
+        assert await app.apply("os.getpid", timeout=20) != first
+        until(lambda: not runs(first))
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
+        assert worker.text.count("runs up to") == 1
+
+
 async def test_a_burst_ends_although_its_children_are_replaced(project: Project, app: Werk) -> None:
     jobs = [await app.enqueue("tests.handlers.echo", number) for number in range(20)]
     done = project.run("worker", "tasks:app", "--max-jobs", "8", "--burst")

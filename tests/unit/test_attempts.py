@@ -43,7 +43,7 @@ def claimed(job_id: int) -> Claimed:
 @pytest.fixture
 async def attempts() -> Attempts:
     worker = AsyncWorker(Werk("postgresql:///nowhere"), concurrency=1)
-    executor = AioExecutor(worker.app, worker, 1, 1.0)
+    executor = AioExecutor(worker.app, worker, worker.config)
     return Attempts(worker, 1, executor, lambda: None, lambda: None)
 
 

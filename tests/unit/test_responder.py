@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a..b", "a" * 64])
 def test_an_address_of_somebody_else_is_refused(host: str) -> None:
     with pytest.raises(InvalidOption, match=f"at port 8080 of {host}: "):
         Responder(host, 8080, lambda _: Reply(HTTPStatus.OK, b""))

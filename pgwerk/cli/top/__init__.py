@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @on_app
 async def top(app: Werk, interval: float) -> None:
     """What goes on, live: queues, workers, what they run, what has failed."""
-    if not (is_terminal() and sys.stdin.isatty()):
+    if not (is_terminal(sys.stdout) and is_terminal(sys.stdin)):
         raise InvalidOption("the live screen needs a terminal, and this is none; werk info speaks to pipes")
     try:
         from pgwerk.cli.top.screen import Top  # noqa: PLC0415 - no other command needs its library

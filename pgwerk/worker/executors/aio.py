@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgwerk.app import Werk
+    from pgwerk.config import WerkConfig
     from pgwerk.context import WorkerIdentity
     from pgwerk.worker.executors.threads import Stuck
     from pgwerk.worker.executors.work import Work
 
 
 class AioExecutor:
-    def __init__(self, app: Werk, worker: WorkerIdentity, concurrency: int, _sigterm_grace: float) -> None:
+    def __init__(self, app: Werk, worker: WorkerIdentity, config: WerkConfig) -> None:
         self._app, self._worker = app, worker
-        self._threads = Threads(concurrency)
+        self._threads = Threads(config.concurrency)
 
     async def run(self, work: Work, touch: Callable[[], None], on_stuck: Stuck) -> bytes | None:
         handler, call = call_of(work, self._app, self._worker, touch)

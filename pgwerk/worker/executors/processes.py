@@ -13,12 +13,14 @@ from pgwerk.execution import Reported
 from pgwerk.worker.executors.child import HEAD, RAISED, RESULT, TOUCH, WORK, Identity, Server, raised
 from pgwerk.worker.executors.limits import LEEWAY, late
 from pgwerk.worker.executors.nursery import Nursery
+from pgwerk.worker.wear import mebibytes
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from pgwerk.app import Werk
+    from pgwerk.config import WerkConfig
     from pgwerk.context import WorkerIdentity
     from pgwerk.worker.executors.nursery import Child
     from pgwerk.worker.executors.work import Work
@@ -63,8 +65,8 @@ class _Line:
 class _Processes:
     is_kept: bool
 
-    def __init__(self, app: Werk, worker: WorkerIdentity, _concurrency: int, sigterm_grace: float) -> None:
-        self._worker, self._grace = worker, sigterm_grace
+    def __init__(self, app: Werk, worker: WorkerIdentity, config: WerkConfig) -> None:
+        self._worker, self._grace, self._max_memory = worker, config.sigterm_grace, config.max_memory
         self._idle: list[_Line] = []
         self._lines: set[_Line] = set()
 
@@ -80,9 +82,9 @@ class _Processes:
         is_well = False
         try:
             what, body = await self._ask(line, message, touch, work.row.timeout_secs)
-            is_well = True
+            is_well = self.is_kept and not self._is_worn(line.child)
         finally:
-            self._put_back(line, is_well=is_well and self.is_kept)
+            self._put_back(line, is_well=is_well)
         if what == RAISED:
             raise Reported(*raised(body))
         return body if what == RESULT else None
@@ -109,6 +111,10 @@ class _Processes:
     def _hang_up(self, line: _Line, _: object) -> None:
         """What it has said is heard; but a process that it left behind would hold its end of the line for ever."""
         asyncio.get_running_loop().call_later(LEEWAY, line.close)
+
+    def _is_worn(self, child: Child) -> bool:
+        """Its handlers leak: it is given no other job."""
+        return self._max_memory is not None and mebibytes(child.pid) >= self._max_memory
 
     def _put_back(self, line: _Line, *, is_well: bool) -> None:
         if is_well:

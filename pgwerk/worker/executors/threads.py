@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pgwerk.app import Werk
+    from pgwerk.config import WerkConfig
     from pgwerk.context import WorkerIdentity
     from pgwerk.worker.executors.work import Work
 
@@ -100,9 +101,9 @@ class OwnLoop:
 
 
 class ThreadExecutor:
-    def __init__(self, app: Werk, worker: WorkerIdentity, concurrency: int, _sigterm_grace: float) -> None:
+    def __init__(self, app: Werk, worker: WorkerIdentity, config: WerkConfig) -> None:
         self._app, self._worker = app, worker
-        self._threads = Threads(concurrency)
+        self._threads = Threads(config.concurrency)
 
     async def run(self, work: Work, touch: Callable[[], None], on_stuck: Stuck) -> bytes | None:
         handler, call = call_of(work, self._app, self._worker, touch)
