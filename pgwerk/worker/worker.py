@@ -125,7 +125,7 @@ class Worker:
                 await asyncio.shield(main)
             except asyncio.CancelledError:
                 if main.done():
-                    break
+                    raise
                 cancelled = True
                 self.stop("cancelled")
         main.result()

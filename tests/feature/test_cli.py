@@ -46,6 +46,15 @@ async def stuck_in_asyncio(path):
     await asyncio.to_thread(gated, path)
 """
 
+STARTING = """
+import time
+
+@app.on_startup
+def prepare():
+    print("preparing", flush=True)
+    time.sleep(3600)
+"""
+
 
 def until(fact: Callable[[], Any], seconds: float = 20) -> Any:
     """What the fact is, as soon as it is anything."""
@@ -336,6 +345,18 @@ def test_stopped_before_there_is_a_worker(project: Project, number: signal.Signa
         worker.send(number)
         assert worker.status() == 0
         assert worker.text == "importing\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_while_the_app_starts(project: Project, app: Werk, number: signal.Signals, processes: int) -> None:
+    with (project.folder / "tasks.py").open("a") as tasks:
+        tasks.write(STARTING)
+    with project.start("worker", "tasks:app", "--processes", str(processes)) as worker:
+        worker.wait_for("preparing\n", times=processes)
+        worker.send(number)
+        assert worker.status() == 0
+        assert worker.text == "preparing\n" * processes
 
 
 def test_migrate(project: Project, own_dsn: str) -> None:
