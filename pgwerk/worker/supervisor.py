@@ -118,6 +118,8 @@ class Supervisor:
 
     def _pause(self) -> float | None:
         """Seconds until a child is due; None: until something happens."""
+        if self._is_stopping:
+            return None
         due = [place.due for place in self._places if place.pid is None and place.due is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,15 @@ def runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return not _is_zombie(pid)
+    return _state(pid) != "Z"  # of a parent that died: process 1 may take its time
 
 
-def _is_zombie(pid: int) -> bool:
-    """Of a parent that died: process 1 may take its time."""
+def _state(pid: int) -> str | None:
+    """A letter; None: it is gone, or the system does not tell."""
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def test_at_least_one() -> None:
@@ -181,3 +182,16 @@ async def test_burst_ends_when_all_children_have_ended(project: Project, app: We
     assert done.returncode == 0
     assert done.stderr.count("has stopped (nothing is left)") == 2
     assert {(await app.get_job(job)).status for job in jobs if job} == {JobStatus.Complete}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell how its processes are")
+async def test_a_parent_rests_until_its_last_child_has_ended(project: Project, app: Werk) -> None:
+    await app.enqueue("tests.handlers.write_and_sleep", *project.sleeper)
+    with project.start(*TWO, "--shutdown-timeout", "3600") as worker:
+        pids = children(worker)
+        until(project.started)
+        worker.send(signal.SIGTERM)
+        until(lambda: [_state(pid) for pid in pids].count(None) == 1)
+        until(lambda: all(_state(worker.process.pid) == "S" for _ in range(100)))
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
