@@ -165,7 +165,7 @@ class Worker:
 
     async def _run(self) -> None:
         async with answering(self, self.tell), self.app:
-            with stop_signals(self.stop):
+            with stop_signals(self.stop, self._break_in):
                 async with self._scheduling():
                     await self._live()
 
@@ -221,6 +221,10 @@ class Worker:
         if self._life is not None:
             self._life.interrupt()
             self._life.look()
+
+    def _break_in(self) -> None:
+        if self._life is not None:
+            self._life.break_in()
 
 
 class AsyncWorker(Worker):
