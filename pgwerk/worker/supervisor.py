@@ -232,6 +232,8 @@ class Supervisor:
     def _note(self, number: int, event: events.Event) -> None:
         if isinstance(event, events.WorkerStarted):
             self._at_work[number] = 1
+        elif isinstance(event, events.WornUnused):
+            self._at_work[number] = 0
 
 
 class _Signals:

@@ -190,6 +190,8 @@ class Worker:
             await life.run()
             if self.is_stopping or not life.is_lost:
                 break
+        if self.is_worn and not self.wear.has_worked:
+            events.emit(events.WornUnused(self.name or "", self._stop_reason))
         events.emit(events.WorkerStopped(self.name or "", self._stop_reason or "nothing is left"))
 
     async def _born(self) -> Life | None:

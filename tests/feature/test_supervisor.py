@@ -224,6 +224,23 @@ async def test_a_parent_rests_until_its_last_child_has_ended(project: Project, a
         assert worker.status() == 0
 
 
+def test_a_child_that_is_worn_before_it_has_run_a_job_has_failed(project: Project, app: Werk) -> None:
+    with project.start("worker", "tasks:app", "--max-memory", "10") as worker:
+        worker.wait_for("another one takes its place in 1 s")
+        assert re.search(
+            r"WARNING .* has run no job, and it uses \d+ of 10 MiB of memory; raise max_memory", worker.text
+        )
+        assert "has done its part" not in worker.text
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 1
+
+
+def test_a_burst_whose_child_is_worn_at_once_has_failed(project: Project, app: Werk) -> None:
+    done = project.run("worker", "tasks:app", "--max-memory", "10", "--burst")
+    assert done.returncode == 1
+    assert done.stderr.count("has run no job") == 1
+
+
 @pytest.mark.parametrize("several", [("--processes", "2"), ("--max-jobs", "8")])
 @pytest.mark.parametrize(
     ("arguments", "words"),
