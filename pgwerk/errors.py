@@ -43,6 +43,11 @@ def one_line(error: BaseException) -> str:
         return f"a {type(error).__qualname__} that cannot be shown"
 
 
+def said_no(error: BaseException) -> str:
+    """Of what a server raised."""
+    return f"the server said no: {one_line(error)}"
+
+
 def brief(value: object) -> str:
     """A value in a message, whatever it is: its own `__repr__` may fail, nest too deep, or have too many digits."""
     try:

@@ -45,6 +45,14 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WornUnused(Event):
+    """Before it has run a job: another worker would fare no better."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDeclaredDead(Event):
     """Said by the one who declared it."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
 from pgwerk.errors import InvalidType, brief, one_line
+from pgwerk.signals import Leaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ async def call_all(hooks: Iterable[Hook], about: str, *args: object) -> None:
     for hook in hooks:
         try:
             await answer_of(hook, *args)
-        except asyncio.CancelledError:  # is meant for whoever calls them
+        except (asyncio.CancelledError, Leaving):  # are meant for whoever calls them
             raise
         except BaseException as error:  # noqa: BLE001 - a hook is not the work itself, also when it wants to leave
             name = getattr(hook, "__qualname__", None) or brief(hook)

@@ -26,6 +26,10 @@ _LINES: dict[type[events.Event], tuple[int, str]] = {
         "worker {0.name} stops ({0.reason}); {0.running} running jobs get {0.patience:g} s to end",
     ),
     events.WorkerStopped: (INFO, "worker {0.name} has stopped ({0.reason})"),
+    events.WornUnused: (
+        WARNING,
+        "worker {0.name} has run no job, and {0.reason}; raise max_memory above what the app itself takes",
+    ),
     events.WorkerDeclaredDead: (
         WARNING,
         "worker {0.name} has not beaten for {0.silent_for:.0f} s and counts as dead; its jobs are taken back",

@@ -59,6 +59,16 @@ async def write_and_sleep(path: str, text: str, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def write_and_block(path: str, text: str, seconds: float) -> None:
+    """Holds up the event loop."""
+    await write(path, text)
+    block(seconds)
+
+
+async def write_and_block_in_a_task(path: str, text: str, seconds: float) -> None:
+    await asyncio.gather(write_and_block(path, text, seconds))
+
+
 async def fail_when_there(path: str) -> None:
     """As soon as that file is there."""
     while not Path(path).exists():

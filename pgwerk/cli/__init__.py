@@ -12,7 +12,7 @@ import click
 import psycopg
 
 from pgwerk.cli.exits import Exit
-from pgwerk.errors import WerkError, one_line, printable
+from pgwerk.errors import WerkError, one_line, printable, said_no
 from pgwerk.params import OPTIONS
 
 FILES = {
@@ -65,7 +65,7 @@ class _Commands(click.Group):
         except WerkError as error:
             raise _Failure(str(error)) from error
         except psycopg.Error as error:
-            raise _Failure(f"the server said no: {one_line(error)}") from error
+            raise _Failure(said_no(error)) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read has seen enough
                 raise

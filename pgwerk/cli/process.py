@@ -46,7 +46,7 @@ def run_to_end(worker: Worker, tell: Tell | None = None) -> None:
     with asyncio.Runner() as runner:
         try:
             run_through(runner.get_loop(), runner.get_loop().create_task(worker.run()))
-            status = WORN if worker.is_worn else 0
+            status = _status(worker)
         except Leaving:
             status = 0
             raise
@@ -55,6 +55,13 @@ def run_to_end(worker: Worker, tell: Tell | None = None) -> None:
             threading.Thread(target=_part, args=(status,), daemon=True).start()
     if status:
         raise SystemExit(status)
+
+
+def _status(worker: Worker) -> int:
+    """Who was worn before it ran any job has failed."""
+    if not worker.is_worn:
+        return 0
+    return WORN if worker.wear.has_worked else 1
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:

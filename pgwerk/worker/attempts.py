@@ -8,6 +8,7 @@ import random
 import time
 from bisect import bisect_right
 from collections import OrderedDict
+from contextvars import ContextVar
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CLEANING = 1.0  # seconds until a job comes again whose last attempt still cleans up here
 _GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
+_current: ContextVar[Running | None] = ContextVar("current", default=None)  # also in the tasks that a handler starts
 
 
 class Attempts:
@@ -145,6 +147,16 @@ class Attempts:
         for running in self._running.values():
             self._end_from_outside(running, Verdict.INTERRUPTED)
 
+    def break_in(self) -> None:
+        """Interrupts in the middle of what holds the loop up, if that is the doing of a job."""
+        running = _current.get()
+        if running is None:
+            return
+        if running.task is asyncio.current_task(self._loop) and running.verdict is None:
+            running.verdict = Verdict.INTERRUPTED  # it is told here, and not once more when it cleans up
+        self.interrupt()
+        raise asyncio.CancelledError
+
     def abandon(self) -> None:
         """What was interrupted and has not ended goes back all the same; whatever it still does is its own affair."""
         for running in list(self._running.values()):
@@ -221,6 +233,7 @@ class Attempts:
 
     async def _run(self, running: Running) -> None:
         """Whatever happens, the attempt ends: else its slot and its job would be kept for ever."""
+        _current.set(running)
         try:
             if running.row.is_expired:
                 end = End(Verdict.EXPIRED, error=expired(running.row.ttl))

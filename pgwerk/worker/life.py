@@ -120,6 +120,9 @@ class Life:
         grace = max(CANCEL_GRACE, self._worker.config.sigterm_grace + 1.0)
         asyncio.get_running_loop().call_later(grace, self._attempts.abandon)
 
+    def break_in(self) -> None:
+        self._attempts.break_in()
+
     @property
     def running(self) -> int:
         return self._attempts.running

@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self
 
+import psycopg
+
 from pgwerk import events
-from pgwerk.errors import InvalidOption, WerkError, brief
+from pgwerk.errors import InvalidOption, ServerUnreachable, WerkError, brief, one_line, said_no
 from pgwerk.signals import STOPPING
 from pgwerk.worker.health import Board
 from pgwerk.worker.streams import flush_streams
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before a dead child is replaced; doubled from one to the other
 WORN = 75  # the exit status (EX_TEMPFAIL) of a child that has done its part: another one takes its place at once
 PARTING = 10.0  # seconds beyond a child's patience, after which it is no longer waited for by itself
+LONGEST_WORDS = 4096  # bytes of what a child could not begin for
+PASSING = (ServerUnreachable, psycopg.OperationalError, psycopg.InternalError)  # it is away, busy, or a standby for now
 
 logger = logging.getLogger("pgwerk")
 
@@ -68,12 +72,14 @@ class Supervisor:
         self._work, self._patience, self._may_end = work, patience, may_end
         self._places = [_Place() for _ in range(processes)]
         self._at_work = mmap.mmap(-1, processes)  # a byte for each child, shared with it: it has begun to take jobs
+        self._last_words = [mmap.mmap(-1, LONGEST_WORDS) for _ in range(processes)]  # of a child, for its parent to say
+        self._hindrance: str | None = None
         self._health, self._board = health, Board(processes)
         self._above = lifeline
         self._is_stopping = False
 
     def run(self) -> int:
-        """The exit status: 0 if the last child of each place ended well.
+        """The exit status: 0 if the last child of each place ended well. Raises what no child could begin for.
 
         What was imported is shared with the children, as long as nobody writes to it: the collector would.
         """
@@ -89,6 +95,8 @@ class Supervisor:
         finally:
             os.close(self._lifeline)
             os.close(self._end)
+        if self._hindrance is not None:
+            raise WerkError(self._hindrance)
         return int(any(place.status for place in self._places))
 
     def _is_over(self) -> bool:
@@ -118,6 +126,8 @@ class Supervisor:
 
     def _pause(self) -> float | None:
         """Seconds until a child is due; None: until something happens."""
+        if self._is_stopping:
+            return None
         due = [place.due for place in self._places if place.pid is None and place.due is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -139,22 +149,34 @@ class Supervisor:
             if place.pid is None:
                 continue
             ended, status = os.waitpid(place.pid, os.WNOHANG)
-            if ended:
-                self._board.put(number, None)
+            if not ended:
+                continue
+            self._board.put(number, None)
+            if words := self._last_words[number][:].rstrip(b"\0"):
+                self._give_up(place, words.decode(errors="ignore"))
+            else:
                 self._bury(place, os.waitstatus_to_exitcode(status), was_at_work=bool(self._at_work[number]))
 
+    def _give_up(self, place: _Place, hindrance: str) -> None:
+        """No other child would do better. Those of a burst end by themselves."""
+        place.pid, place.due, self._hindrance = None, None, hindrance
+        if not (self._may_end or self._is_stopping):
+            self._hear(bytes([signal.SIGTERM]))
+
     def _bury(self, place: _Place, status: int, *, was_at_work: bool) -> None:
-        """Who could not even begin will hardly do better soon; who was killed by a job leaves others waiting."""
+        """Who could not even begin will hardly do better soon (a burst does not wait for that); who was killed by a job
+        leaves others waiting.
+        """
         pid, place.pid, place.status = place.pid, None, 0 if status == WORN else status
         if status == WORN:
             self._renew(place, pid)
             return
-        if self._may_end and status == 0:
+        if self._may_end and (status == 0 or not was_at_work):
             place.due = None
-        if place.due is None or (self._is_stopping and status == 0):
-            return
-        if self._is_stopping:
-            logger.error("worker process %d ended with %s while it stopped", pid, _named(status))
+        if self._is_stopping or place.due is None:
+            if status:
+                when = "while it stopped" if self._is_stopping else "before it took a job of the burst"
+                logger.error("worker process %d ended with %s %s", pid, _named(status), when)
             return
         place.failures = 0 if was_at_work else place.failures
         pause = min(FIRST_PAUSE * 2**place.failures, LAST_PAUSE)
@@ -191,17 +213,27 @@ class Supervisor:
             status = 0
         except SystemExit as ending:
             status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-        except WerkError as error:
-            logger.error("worker process %d: %s", os.getpid(), " ".join(str(error).split()))  # noqa: TRY400
+        except (WerkError, psycopg.Error) as error:
+            self._tell(number, error)
         except BaseException:
             logger.exception("worker process %d failed", os.getpid())
         finally:
             flush_streams()
             os._exit(status)
 
+    def _tell(self, number: int, error: WerkError | psycopg.Error) -> None:
+        """In a child: what the next one may be spared it says itself; the rest its parent says, once for all."""
+        words = one_line(error) if isinstance(error, WerkError) else said_no(error)
+        if self._at_work[number] or (isinstance(error, PASSING) and not self._may_end):
+            logger.error("worker process %d: %s", os.getpid(), words)
+        else:
+            self._last_words[number].write(words.encode(errors="replace")[:LONGEST_WORDS])
+
     def _note(self, number: int, event: events.Event) -> None:
         if isinstance(event, events.WorkerStarted):
             self._at_work[number] = 1
+        elif isinstance(event, events.WornUnused):
+            self._at_work[number] = 0
 
 
 class _Signals:

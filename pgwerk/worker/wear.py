@@ -17,11 +17,13 @@ class Wear:
     def __init__(self, max_jobs: int | None, max_memory: int | None) -> None:
         self._max_jobs, self._max_memory = max_jobs, max_memory
         self.jobs_left: float = max_jobs or math.inf
+        self.has_worked = False
         self._looked_at = float("-inf")
 
     def count(self) -> None:
         """An attempt has ended."""
         self.jobs_left -= 1
+        self.has_worked = True
 
     def reason(self) -> str | None:
         """Why it is time; None: it is not yet."""
@@ -31,7 +33,7 @@ class Wear:
             return None
         self._looked_at = time.monotonic()
         used = mebibytes()
-        return f"it uses {used} MiB of memory" if used >= self._max_memory else None
+        return f"it uses {used} of {self._max_memory} MiB of memory" if used >= self._max_memory else None
 
 
 def mebibytes(pid: int | None = None) -> int:

@@ -125,7 +125,7 @@ class Worker:
                 await asyncio.shield(main)
             except asyncio.CancelledError:
                 if main.done():
-                    break
+                    raise
                 cancelled = True
                 self.stop("cancelled")
         main.result()
@@ -165,7 +165,7 @@ class Worker:
 
     async def _run(self) -> None:
         async with answering(self, self.tell), self.app:
-            with stop_signals(self.stop):
+            with stop_signals(self.stop, self._break_in):
                 async with self._scheduling():
                     await self._live()
 
@@ -190,6 +190,8 @@ class Worker:
             await life.run()
             if self.is_stopping or not life.is_lost:
                 break
+        if self.is_worn and not self.wear.has_worked:
+            events.emit(events.WornUnused(self.name or "", self._stop_reason))
         events.emit(events.WorkerStopped(self.name or "", self._stop_reason or "nothing is left"))
 
     async def _born(self) -> Life | None:
@@ -220,6 +222,10 @@ class Worker:
         if self._life is not None:
             self._life.interrupt()
             self._life.look()
+
+    def _break_in(self) -> None:
+        if self._life is not None:
+            self._life.break_in()
 
 
 class AsyncWorker(Worker):

@@ -18,6 +18,7 @@ import pgwerk
 from pgwerk import JobStatus, Werk, WerkConfig
 from pgwerk.cli.worker import worker
 from pgwerk.config import environ_name
+from pgwerk.signals import DEAF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,15 @@ def gated(path):
 
 async def stuck_in_asyncio(path):
     await asyncio.to_thread(gated, path)
+"""
+
+STARTING = """
+import time
+
+@app.on_startup
+def prepare():
+    print("preparing", flush=True)
+    time.sleep(3600)
 """
 
 
@@ -336,6 +346,37 @@ def test_stopped_before_there_is_a_worker(project: Project, number: signal.Signa
         worker.send(number)
         assert worker.status() == 0
         assert worker.text == "importing\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_while_the_app_starts(project: Project, app: Werk, number: signal.Signals, processes: int) -> None:
+    with (project.folder / "tasks.py").open("a") as tasks:
+        tasks.write(STARTING)
+    with project.start("worker", "tasks:app", "--processes", str(processes)) as worker:
+        worker.wait_for("preparing\n", times=processes)
+        worker.send(number)
+        assert worker.status() == 0
+        assert worker.text == "preparing\n" * processes
+
+
+@pytest.mark.parametrize("function", ["write_and_block", "write_and_block_in_a_task"])
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_second_signal_ends_what_blocks_the_event_loop(
+    project: Project, app: Werk, query: Any, function: str, processes: int
+) -> None:
+    for _ in range(3):
+        await app.enqueue(f"tests.handlers.{function}", *project.sleeper)
+    arguments = ("worker", "tasks:app", "--processes", str(processes), "--shutdown-timeout", "3600")
+    with project.start(*arguments) as worker:
+        until(project.started)
+        worker.send(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):  # nobody could hear it
+            worker.process.wait(1.5 * DEAF)
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
+        assert "failed" not in worker.text
+    assert query("select attempt from ready") == [(1,)] * 3
 
 
 def test_migrate(project: Project, own_dsn: str) -> None:

@@ -99,6 +99,14 @@ async def test_the_app_may_be_broken_from_the_start(project: Project, app: Werk)
         assert has_ended_well(worker)
 
 
+def test_what_the_app_lacks_is_said_once(project: Project) -> None:
+    (project.folder / "plain.py").write_text("from pgwerk import Werk\napp = Werk()\n")
+    with project.start("worker", "plain:app", "--reload") as worker:
+        worker.wait_for("the worker has ended with exit status 1; it starts again when a file changes")
+        assert worker.text.count("error: there is no database to connect to") == 1
+        assert "takes its place" not in worker.text
+
+
 async def test_what_runs_gets_its_time_and_goes_back(project: Project, app: Werk) -> None:
     job = await app.enqueue("tasks.gated", project.gate)
     assert job is not None

@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from pgwerk import InvalidOption, JobStatus, Werk
 from pgwerk.worker.supervisor import Supervisor
 from tests.feature.test_cli import NOWHERE, Command, Project, project_in, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TWO = ("worker", "tasks:app", "--processes", "2")
 
@@ -32,15 +40,35 @@ def runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return not _is_zombie(pid)
+    return _state(pid) != "Z"  # of a parent that died: process 1 may take its time
 
 
-def _is_zombie(pid: int) -> bool:
-    """Of a parent that died: process 1 may take its time."""
+def _state(pid: int) -> str | None:
+    """A letter; None: it is gone, or the system does not tell."""
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+@pytest.fixture
+def stranger(own_dsn: str) -> Iterator[str]:
+    """The DSN of a role that has no rights."""
+    name = f"role_{secrets.token_hex(6)}"
+    role = sql.Identifier(name)
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password {}").format(role, "secret"))
+        yield make_conninfo(own_dsn, user=name, password="secret")  # noqa: S106
+        connection.execute(sql.SQL("drop role {}").format(role))
+
+
+def ends_as_one(project: Project, *arguments: str, several: tuple[str, ...] = ("--processes", "2")) -> str:
+    """What several processes say in the words of a single one."""
+    one = project.run("worker", *arguments)
+    all_of_them = project.run("worker", *arguments, *several)
+    assert (one.returncode, one.stdout, one.stderr.count("\n")) == (1, "", 1)
+    assert (all_of_them.returncode, all_of_them.stdout, all_of_them.stderr) == (1, "", one.stderr)
+    return one.stderr
 
 
 def test_at_least_one() -> None:
@@ -194,3 +222,83 @@ async def test_burst_ends_when_all_children_have_ended(project: Project, app: We
     assert done.returncode == 0
     assert done.stderr.count("has stopped (nothing is left)") == 2
     assert {(await app.get_job(job)).status for job in jobs if job} == {JobStatus.Complete}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell how its processes are")
+async def test_a_parent_rests_until_its_last_child_has_ended(project: Project, app: Werk) -> None:
+    await app.enqueue("tests.handlers.write_and_sleep", *project.sleeper)
+    with project.start(*TWO, "--shutdown-timeout", "3600") as worker:
+        pids = children(worker)
+        until(project.started)
+        worker.send(signal.SIGTERM)
+        until(lambda: [_state(pid) for pid in pids].count(None) == 1)
+        until(lambda: all(_state(worker.process.pid) == "S" for _ in range(100)))
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 0
+
+
+def test_a_child_that_is_worn_before_it_has_run_a_job_has_failed(project: Project, app: Werk) -> None:
+    with project.start("worker", "tasks:app", "--max-memory", "10") as worker:
+        worker.wait_for("another one takes its place in 1 s")
+        assert re.search(
+            r"WARNING .* has run no job, and it uses \d+ of 10 MiB of memory; raise max_memory", worker.text
+        )
+        assert "has done its part" not in worker.text
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 1
+
+
+def test_a_burst_whose_child_is_worn_at_once_has_failed(project: Project, app: Werk) -> None:
+    done = project.run("worker", "tasks:app", "--max-memory", "10", "--burst")
+    assert done.returncode == 1
+    assert done.stderr.count("has run no job") == 1
+
+
+@pytest.mark.parametrize("several", [("--processes", "2"), ("--max-jobs", "8")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("plain:app",), "error: there is no database to connect to; "),
+        (("tasks:app", "--queues", "a:0"), "error: the weight of a queue must be more than 0, got 0.0 for 'a'"),
+    ],
+)
+def test_what_can_never_work_ends_all_of_them(
+    project: Project, app: Werk, several: tuple[str, ...], arguments: tuple[str, ...], words: str
+) -> None:
+    (project.folder / "plain.py").write_text("from pgwerk import Werk\napp = Werk()\n")
+    assert ends_as_one(project, *arguments, several=several).startswith(words)
+
+
+async def test_a_schema_that_is_too_new_ends_all_of_them(project: Project, app: Werk, query: Any) -> None:
+    query("insert into migration (version, name, serves) values (99, 'next', 99)")
+    assert "serves code from version 99 on" in ends_as_one(project, "tasks:app")
+
+
+async def test_a_schema_that_becomes_too_new_ends_those_that_run(project: Project, app: Werk, query: Any) -> None:
+    with project.start(*TWO) as worker:
+        first, second = children(worker)
+        query("insert into migration (version, name, serves) values (99, 'next', 99)")
+        os.kill(first, signal.SIGKILL)
+        assert worker.status() == 1
+        assert worker.text.count("serves code from version 99 on") == 1
+        assert worker.text.count("has stopped (SIGTERM)") == 1
+        assert not runs(second)
+
+
+def test_a_right_that_is_missing_ends_all_of_them(project: Project, stranger: str) -> None:
+    said = ends_as_one(project, "tasks:app", "--dsn", stranger)
+    assert said.startswith("error: the server said no: permission denied for database")
+
+
+def test_a_burst_without_a_server_ends(project: Project) -> None:
+    assert ends_as_one(project, "tasks:app", "--dsn", NOWHERE, "--burst").startswith("error: no connection to Postgres")
+
+
+def test_what_a_server_may_take_later_is_said_in_a_line_and_tried_again(project: Project, app: Werk, dsn: str) -> None:
+    standby = make_conninfo(dsn, options="-c default_transaction_read_only=on")
+    with project.start(*TWO, "--dsn", standby) as worker:
+        worker.wait_for("another one takes its place in 1 s", times=2)
+        worker.send(signal.SIGTERM)
+        assert worker.status() == 1
+        assert worker.text.count("the server said no: cannot execute") == 4
+        assert "Traceback" not in worker.text

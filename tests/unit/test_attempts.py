@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BEGUN: asyncio.Event
 CLEANED: asyncio.Event
+ATTEMPTS: Attempts
 
 
 async def clean_up() -> None:
@@ -29,6 +30,14 @@ async def clean_up() -> None:
         await asyncio.sleep(3600)
     finally:
         await CLEANED.wait()
+
+
+async def hold_up_the_loop() -> None:
+    try:
+        ATTEMPTS.break_in()  # as a signal does
+    finally:
+        await asyncio.sleep(0)
+        CLEANED.set()
 
 
 def claimed(job_id: int) -> Claimed:
@@ -72,6 +81,23 @@ async def test_as_many_at_once_as_there_are_slots_and_in_order(attempts: Attempt
         attempts.start(claimed(job_id), claim_no=1)
     assert attempts.running == 1
     assert [outcome.job_id for outcome in await ended(attempts, 3)] == [3, 1, 2]
+
+
+async def test_nothing_but_an_attempt_is_broken_into(attempts: Attempts, cleaning: Claimed) -> None:
+    CLEANED.set()
+    attempts.break_in()
+    attempts.interrupt()
+    assert [outcome.status for outcome in await ended(attempts, 1)] == ["back"]
+
+
+async def test_what_is_broken_into_cleans_up_undisturbed_and_the_others_end_too(attempts: Attempts) -> None:
+    global ATTEMPTS, CLEANED
+    ATTEMPTS, CLEANED = attempts, asyncio.Event()
+    attempts.start(claimed(1)._replace(function="tests.unit.test_attempts.hold_up_the_loop"), claim_no=1)
+    attempts.start(claimed(2), claim_no=1)
+    outcomes = await ended(attempts, 2)
+    assert [(outcome.job_id, outcome.status) for outcome in outcomes] == [(2, "unstarted"), (1, "back")]
+    assert CLEANED.is_set()
 
 
 async def test_an_attempt_that_is_aborted_before_its_first_step_ends(attempts: Attempts) -> None:
