@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-import tarfile
+import zipfile
 from collections import Counter
 from contextlib import ExitStack
 from io import BytesIO
@@ -154,9 +154,9 @@ def code_before(migration: Migration, folder: Path) -> Path | None:
     """
     path = f"pgwerk/sql/migrations/{migration.name}.sql"
     added = _git("log", "--diff-filter=A", "--no-renames", "--format=%H", "--", path).decode().split()
-    packed = _git("archive", f"{added[0]}^" if added else "HEAD", "pgwerk")
-    with tarfile.open(fileobj=BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
+    packed = _git("archive", "--format=zip", f"{added[0]}^" if added else "HEAD", "pgwerk")
+    with zipfile.ZipFile(BytesIO(packed)) as archive:
+        archive.extractall(folder)
     names = [f"pgwerk/sql/migrations/{each.name}.sql" for each in ALL[: migration.version - 1]]
     is_todays = all(
         (folder / name).exists() and filecmp.cmp(folder / name, ROOT / name, shallow=False) for name in names
