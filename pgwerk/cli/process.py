@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -64,7 +65,19 @@ def _status(worker: Worker) -> int:
     return WORN if worker.wear.has_worked else 1
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _leave(_signal: int, frame: FrameType | None) -> None:
+    """In the middle of whatever goes on. But a loop that is about to take a step would lose it, and wait for its task
+    for ever: it is told when it comes round.
+    """
+    home = "" if frame is None else str(frame.f_globals.get("__name__"))
+    if home.partition(".")[0] in ("asyncio", "selectors"):
+        with contextlib.suppress(RuntimeError):  # no loop runs: this is an import, or the loop's own end
+            asyncio.get_running_loop().call_soon_threadsafe(_raise)
+            return
+    _raise()
+
+
+def _raise() -> NoReturn:
     raise Leaving(0)
 
 
