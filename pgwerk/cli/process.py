@@ -78,6 +78,7 @@ def _leave(_signal: int, frame: FrameType | None) -> None:
 
 
 def _raise() -> NoReturn:
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of a statement that is left in the middle
     raise Leaving(0)
 
 
