@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CLEANING = 1.0  # seconds until a job comes again whose last attempt still cleans up here
 _GRAVITY = (Verdict.INTERRUPTED, Verdict.ABORTED, Verdict.LOST)  # of what ends an attempt from outside
-_current: ContextVar[Running | None] = ContextVar("current", default=None)  # also in the tasks that a handler starts
+_job: ContextVar[int | None] = ContextVar("job", default=None)  # its id: a task's context must not hold the task
 
 
 class Attempts:
@@ -149,10 +149,11 @@ class Attempts:
 
     def break_in(self) -> None:
         """Interrupts in the middle of what holds the loop up, if that is the doing of a job."""
-        running = _current.get()
-        if running is None:
+        job_id = _job.get()  # also in the tasks that its handler starts
+        if job_id is None:
             return
-        if running.task is asyncio.current_task(self._loop) and running.verdict is None:
+        running = self._running.get(job_id)
+        if running and running.task is asyncio.current_task(self._loop) and running.verdict is None:
             running.verdict = Verdict.INTERRUPTED  # it is told here, and not once more when it cleans up
         self.interrupt()
         raise asyncio.CancelledError
@@ -233,7 +234,7 @@ class Attempts:
 
     async def _run(self, running: Running) -> None:
         """Whatever happens, the attempt ends: else its slot and its job would be kept for ever."""
-        _current.set(running)
+        _job.set(running.row.job_id)
         try:
             if running.row.is_expired:
                 end = End(Verdict.EXPIRED, error=expired(running.row.ttl))
