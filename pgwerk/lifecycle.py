@@ -37,6 +37,12 @@ def _check(name: str, value: object, is_right: bool, words: str) -> None:
         raise InvalidType(f"{name} must be {words}, got {brief(value)}")
 
 
+def _environment(*, has_connections: bool) -> WerkConfig:
+    """The connections that a program gives beat it."""
+    found = WerkConfig.from_env()
+    return replace(found, dsn=None) if has_connections else found
+
+
 class Lifecycle:
     def __init__(
         self,
@@ -56,10 +62,8 @@ class Lifecycle:
         _check("serializer", serializer, isinstance(serializer, Serializer), "an object with dumps and loads")
         _check("pool", pool, hasattr(pool, "connection"), "a psycopg_pool.AsyncConnectionPool")
         _check("connect", connect, callable(connect), "a coroutine function that gives a connection")
-        said = config or WerkConfig.from_env()
-        if config is None and (pool is not None or connect is not None):
-            said = replace(said, dsn=None)  # the connections that a program gives beat the environment
-        self.config = said.changed(
+        has_connections = pool is not None or connect is not None
+        self.config = (config or _environment(has_connections=has_connections)).changed(
             dsn=dsn, schema=schema, auto_migrate=auto_migrate, allow=allow, log_level=log_level, log_format=log_format
         )
         self.serializer = JSONSerializer() if serializer is None else serializer

@@ -39,5 +39,9 @@ def every(rows: list[T]) -> list[T]:
     return rows
 
 
+def job_ids(rows: list[Any]) -> list[int]:
+    return [row["job_id"] for row in rows]
+
+
 def nothing(_: list[Any]) -> None:
     return None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgwerk.store.catalogue import Catalogue, every, nothing
+from pgwerk.store.catalogue import Catalogue, every, job_ids, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class ControlStore(Catalogue):
         return self._call("list_jobs", every, ids_alone=False, **_page(before, limit, offset, filters))
 
     def list_ids(self, before: int | None, limit: int, **filters: Any) -> Call[list[int]]:
-        return self._call("list_jobs", _ids, ids_alone=True, **_page(before, limit, 0, filters))
+        return self._call("list_jobs", job_ids, ids_alone=True, **_page(before, limit, 0, filters))
 
     def executions(self, job_id: int) -> Call[list[Row]]:
         return self._call("executions", every, job_id=job_id)
@@ -44,11 +44,11 @@ class ControlStore(Catalogue):
         return self._call("touch_job", bool, job_id=job_id)
 
     def let_go(self, ids: Sequence[int], *, anew: bool) -> Call[list[int]]:
-        return self._call("let_go", _ids, ids=list(ids), anew=anew)
+        return self._call("let_go", job_ids, ids=list(ids), anew=anew)
 
     def ended_before(self, status: str, seconds: float, batch: int) -> Call[list[int]]:
         values = {"status": status, "seconds": seconds, "batch": batch}
-        return self._call("ended_before", _ids, **values)
+        return self._call("ended_before", job_ids, **values)
 
     def truncate(self) -> Call[None]:
         return self._call("truncate", nothing)
@@ -73,7 +73,3 @@ def _page(before: int | None, limit: int, offset: int, filters: Mapping[str, Any
     )
     page = {"before": 2**63 - 1 if before is None else before, "limit": limit, "offset": offset}
     return {**filters, **page, "page": min(limit + offset, 2**63 - 1), "is_filtered": is_filtered}
-
-
-def _ids(rows: list[Row]) -> list[int]:
-    return [row["job_id"] for row in rows]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgwerk.store.catalogue import Catalogue
+from pgwerk.store.catalogue import Catalogue, job_ids
 from pgwerk.wire import Call
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class DoctorStore(Catalogue):
         return self._call("queued_page", _page, **behind._asdict(), page=PAGE)
 
     def unqueued_page(self, after: int) -> Call[list[int]]:
-        return self._call("unqueued_page", lambda rows: [row["job_id"] for row in rows], after=after, page=PAGE)
+        return self._call("unqueued_page", job_ids, after=after, page=PAGE)
 
     def shapes(self, ids: Sequence[int]) -> Call[list[Shaped]]:
         return self._call("shapes", lambda rows: list(map(_shaped, rows)), ids=list(ids))
@@ -203,7 +203,7 @@ def _suspects(rows: list[Row]) -> list[Suspect]:
 
 def _page(rows: list[Row]) -> tuple[list[int], Place | None]:
     last = Place(*(rows[-1][name] for name in Place._fields)) if rows else None
-    return [row["job_id"] for row in rows], last
+    return job_ids(rows), last
 
 
 def _shaped(row: Row) -> Shaped:

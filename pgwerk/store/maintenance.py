@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgwerk.store.catalogue import Catalogue, nothing
+from pgwerk.store.catalogue import Catalogue, job_ids, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class MaintenanceStore(Catalogue):
         return self._call("stranded", lambda rows: Stranded(**rows[0]), after=after, batch=BATCH)
 
     def outdated(self) -> Call[list[int]]:
-        return self._call("outdated", _ids, batch=BATCH)
+        return self._call("outdated", job_ids, batch=BATCH)
 
     def outlived(self, status: str, seconds: float, after: Place = START) -> Call[Outlived]:
         values = {"since": after.finished_at, "after": after.job_id, "batch": BATCH}
@@ -123,7 +123,7 @@ class MaintenanceStore(Catalogue):
 
     def forget(self, ids: Sequence[int]) -> Call[list[int]]:
         """Those that are gone; what somebody still needs or has in hand stays."""
-        return self._call("forget", _ids, ids=list(ids))
+        return self._call("forget", job_ids, ids=list(ids))
 
     def forget_workers(self) -> Call[None]:
         return self._call("forget_workers", nothing, batch=BATCH)
@@ -136,10 +136,6 @@ class MaintenanceStore(Catalogue):
 
     def forget_tally(self) -> Call[None]:
         return self._call("forget_tally", nothing, batch=TALLIED)
-
-
-def _ids(rows: list[Row]) -> list[int]:
-    return [row["job_id"] for row in rows]
 
 
 def _promoted(rows: list[Row]) -> int:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgwerk.store.catalogue import Catalogue, as_json, nothing
+from pgwerk.store.catalogue import Catalogue, as_json, job_ids, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ class WorkerStore(Catalogue):
     def touch(self, worker_id: int, signs: Sequence[Sign]) -> Call[set[int]]:
         """Those of the jobs that are still ours."""
         rows = as_json([sign._asdict() for sign in signs])
-        return self._call("touch", _ids, worker_id=worker_id, signs=rows)
+        return self._call("touch", lambda rows: set(job_ids(rows)), worker_id=worker_id, signs=rows)
 
     def aborting(self, worker_id: int) -> Call[dict[int, int]]:
         """The claim numbers of our jobs that somebody wants to end."""
@@ -95,10 +95,6 @@ def _beat(patience: float, rows: list[Row]) -> Beat:
 
 def _name(rows: list[Row]) -> str | None:
     return rows[0]["name"] if rows else None
-
-
-def _ids(rows: list[Row]) -> set[int]:
-    return {row["job_id"] for row in rows}
 
 
 def _claims(rows: list[Row]) -> dict[int, int]:

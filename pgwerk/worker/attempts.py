@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from bisect import bisect_right
 from collections import OrderedDict
@@ -14,13 +13,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from pgwerk import events
-from pgwerk.execution import Attempt, Outcome, Reported, Verdict, decide, described, expired
+from pgwerk.execution import Outcome, Reported, Verdict, described, expired
 from pgwerk.logs import enter_job
 from pgwerk.store.workers import Sign
 from pgwerk.worker.exchange import HEAVY
 from pgwerk.worker.executors.work import Work, context_of
 from pgwerk.worker.pace import PATIENCE, Pace
-from pgwerk.worker.running import End, Running, end_of, told_to_end
+from pgwerk.worker.running import End, Running, end_of, outcome_of, refused_of, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,6 +45,7 @@ class Attempts:
     ) -> None:  # fmt: skip
         self._worker, self._worker_id, self._executor = worker, worker_id, executor
         self._on_end, self._on_touch = on_end, on_touch
+        self._outcome = partial(outcome_of, worker_id)
         self._loop = asyncio.get_running_loop()
         self._concurrency, self._hooks = worker.config.concurrency, worker.hooks
         self._running: dict[int, Running] = {}
@@ -207,16 +207,12 @@ class Attempts:
                 running.sign_at = 0.0
 
     def refused(self, outcome: Outcome, error: str) -> None:
-        """The server would not store it: the attempt fails with the server's words. If it would not store that
-        either, the job stays in our hands until this worker ends.
+        """The server would not store it: it fails. If that cannot be stored either, the job stays in our hands until
+        this worker ends.
         """
         events.emit(events.ResultRefused(outcome.job_id, error))
         if outcome.attempt is not None and outcome.status == "complete":
-            decision = decide(Verdict.RAISED, outcome.attempt, random.random())  # noqa: S311
-            words = f"the result was refused by Postgres: {error}"
-            self._outcomes.append(
-                outcome._replace(status=decision.status, delay=decision.delay, result=None, error=words)
-            )
+            self._outcomes.append(refused_of(outcome, outcome.attempt, error))
 
     def _end_from_outside(self, running: Running, verdict: Verdict) -> None:
         """It is cancelled once: how it cleans up is not cut short by being told again. The graver reason stands."""
@@ -288,23 +284,6 @@ class Attempts:
         if running.sign_at is not None:
             running.sign_at = 0.0
             self._loop.call_soon_threadsafe(self._on_touch)
-
-    def _outcome(self, running: Running, end: End) -> Outcome:
-        row = running.row
-        attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals, row.attempts_before or 0)
-        decision = decide(end.verdict, attempt, random.random())  # noqa: S311
-        if end.verdict is Verdict.RAISED:
-            retry_in = decision.delay if decision.status == "retry" else None
-            events.emit(
-                events.AttemptFailed(
-                    row.job_id, str(row.function), attempt.number, attempt.max_attempts, end.error or "", retry_in
-                )
-            )
-        return Outcome(
-            row.job_id, self._worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
-            attempt, end.verdict is Verdict.EXPIRED, row.group_key is not None, row.has_sequel is not False,
-            running.ran(end),
-        )  # fmt: skip
 
     def _note_stuck(self, row: Claimed, call: asyncio.Future[Any]) -> None:
         self._stuck += 1

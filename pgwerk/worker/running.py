@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgwerk.execution import Ran, Verdict
+from pgwerk import events
+from pgwerk.execution import Attempt, Outcome, Ran, Verdict, decide
 
 if TYPE_CHECKING:
     from pgwerk.store.exchange import Claimed
@@ -55,3 +57,28 @@ def end_of(running: Running, text: str, error: BaseException) -> End:
 
 def told_to_end(verdict: Verdict) -> End:
     return End(verdict, error="aborted while it ran" if verdict is Verdict.ABORTED else None)
+
+
+def outcome_of(worker_id: int, running: Running, end: End) -> Outcome:
+    row = running.row
+    attempt = Attempt(row.attempt, row.max_attempts or 1, row.retry_intervals, row.attempts_before or 0)
+    decision = decide(end.verdict, attempt, random.random())  # noqa: S311
+    if end.verdict is Verdict.RAISED:
+        retry_in = decision.delay if decision.status == "retry" else None
+        events.emit(
+            events.AttemptFailed(
+                row.job_id, str(row.function), attempt.number, attempt.max_attempts, end.error or "", retry_in
+            )
+        )
+    return Outcome(
+        row.job_id, worker_id, running.claim_no, decision.status, decision.delay, end.result, end.error,
+        attempt, end.verdict is Verdict.EXPIRED, row.group_key is not None, row.has_sequel is not False,
+        running.ran(end),
+    )  # fmt: skip
+
+
+def refused_of(outcome: Outcome, attempt: Attempt, error: str) -> Outcome:
+    """What becomes of one that the server would not store: the attempt fails with the server's words."""
+    decision = decide(Verdict.RAISED, attempt, random.random())  # noqa: S311
+    words = f"the result was refused by Postgres: {error}"
+    return outcome._replace(status=decision.status, delay=decision.delay, result=None, error=words)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from pgwerk.worker.supervisor import Supervisor
 from tests.feature.test_cli import NOWHERE, Command, Project, project_in, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 TWO = ("worker", "tasks:app", "--processes", "2")
 
@@ -202,12 +203,19 @@ def test_a_child_that_always_fails_is_tried_ever_more_slowly(project: Project) -
         assert "Traceback" not in worker.text
 
 
-async def test_a_child_that_fails_while_it_stops_is_told(project: Project, app: Werk) -> None:
+@contextlib.asynccontextmanager
+async def stopping(project: Project, app: Werk) -> AsyncIterator[tuple[Command, list[int]]]:
+    """Two children that were told to end, of which one runs a job for hours."""
     await app.enqueue("tests.handlers.write_and_sleep", *project.sleeper)
     with project.start(*TWO, "--shutdown-timeout", "3600") as worker:
         pids = children(worker)
         until(project.started)
         worker.send(signal.SIGTERM)
+        yield worker, pids
+
+
+async def test_a_child_that_fails_while_it_stops_is_told(project: Project, app: Werk) -> None:
+    async with stopping(project, app) as (worker, pids):
         worker.wait_for("has stopped (SIGTERM)")
         until(lambda: sum(map(runs, pids)) == 1)
         (left,) = filter(runs, pids)
@@ -226,11 +234,7 @@ async def test_burst_ends_when_all_children_have_ended(project: Project, app: We
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell how its processes are")
 async def test_a_parent_rests_until_its_last_child_has_ended(project: Project, app: Werk) -> None:
-    await app.enqueue("tests.handlers.write_and_sleep", *project.sleeper)
-    with project.start(*TWO, "--shutdown-timeout", "3600") as worker:
-        pids = children(worker)
-        until(project.started)
-        worker.send(signal.SIGTERM)
+    async with stopping(project, app) as (worker, pids):
         until(lambda: [_state(pid) for pid in pids].count(None) == 1)
         until(lambda: all(_state(worker.process.pid) == "S" for _ in range(100)))
         worker.send(signal.SIGTERM)
