@@ -13,7 +13,6 @@ import pytest
 from pgwerk import AsyncWorker, Context, EnqueueParams, Repeat, Retry, Werk
 from pgwerk.execution import Attempt, Decision, Verdict, decide
 from pgwerk.sql import statements
-from pgwerk.worker import attempts
 from tests.faults import acts
 from tests.faults.history import broken, read
 from tests.faults.producing import Producer
@@ -210,7 +209,7 @@ async def test_an_attempt_too_many_is_found(app: Werk, ask: Any, found: Any, mon
     def generous(verdict: Verdict, attempt: Attempt, chance: float) -> Decision:
         return decide(verdict, attempt._replace(max_attempts=9, retry_intervals=[0]), chance)
 
-    monkeypatch.setattr(attempts, "decide", generous)
+    monkeypatch.setattr("pgwerk.worker.running.decide", generous)
     await ask(work(failures=1, retry=Retry(1)))
     await run(app)
     assert "attempts are counted: job 1: attempt 2, and it has 1" in found()
