@@ -47,12 +47,13 @@ async def stuck_in_asyncio(path):
     await asyncio.to_thread(gated, path)
 """
 
+# One write with its end of line: an unbuffered print makes two, and another process's comes between them.
 STARTING = """
-import time
+import os, time
 
 @app.on_startup
 def prepare():
-    print("preparing", flush=True)
+    os.write(1, b"preparing\\n")
     time.sleep(3600)
 """
 
@@ -340,7 +341,7 @@ async def test_a_stuck_thread_does_not_keep_the_process(project: Project, app: W
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_before_there_is_a_worker(project: Project, number: signal.Signals) -> None:
-    (project.folder / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(3600)\n")
+    (project.folder / "slow.py").write_text("import os, time\nos.write(1, b'importing\\n')\ntime.sleep(3600)\n")
     with project.start("worker", "slow:app") as worker:
         worker.wait_for("importing")
         worker.send(number)
