@@ -68,7 +68,7 @@ class System:
 SYSTEMS = (
     System("pgwerk", "with_pgwerk"),
     System("pgwerk, own pool", "with_pgwerk", variables={"BENCH_POOL": "1"}, has_worker=False),
-    System("pgwerk 0.1.26", "with_pgwerk", "reference", {"BENCH_TABLE": "pgwerk._pgwerk_jobs"}),
+    System("pgwerk 0.1.26", "with_pgwerk", "reference", {"BENCH_REFERENCE": "1"}),
     System("procrastinate", "with_procrastinate", "procrastinate"),
     System(
         "pgqueuer (asyncpg)",

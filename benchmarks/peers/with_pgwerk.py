@@ -10,8 +10,13 @@ from adapter import NEXT_MONTH, job, play, rows
 
 from pgwerk import AsyncWorker, EnqueueParams, Werk
 
-TABLE = os.environ.get("BENCH_TABLE", "pgwerk.jobs")  # said for the reference alone
-UNFINISHED = f"SELECT count(*) FROM {TABLE} WHERE status NOT IN ('complete', 'failed', 'aborted')"
+IS_REFERENCE = "BENCH_REFERENCE" in os.environ
+TABLE_OF_REFERENCE = "pgwerk._pgwerk_jobs"
+UNFINISHED = (
+    f"SELECT count(*) FROM {TABLE_OF_REFERENCE} WHERE status NOT IN ('complete', 'failed', 'aborted')"
+    if IS_REFERENCE
+    else "SELECT (SELECT count(*) FROM pgwerk.ready) + (SELECT count(*) FROM pgwerk.active)"
+)
 JOB = """
     INSERT INTO pgwerk.job (function, payload, queue, priority, max_attempts, group_key, scheduled_at)
     SELECT 'with_pgwerk.run', '{"args": [0.0], "kwargs": {}}', %(queue)s, %(priority)s, 1, %(group)s, %(due)s
@@ -50,9 +55,9 @@ BACKLOGS = {
 }
 REFERENCE = {"function": "'with_pgwerk.run'", "payload": """'{"args": [0.0], "kwargs": {}}'"""}
 BACKLOGS_OF_REFERENCE = {
-    "finished": rows(TABLE, **REFERENCE, status="'complete'", started_at="now()", completed_at="now()"),
-    "scheduled": rows(TABLE, **REFERENCE, status="'scheduled'", scheduled_at=NEXT_MONTH),
-    "queued": rows(TABLE, **REFERENCE, priority="-1"),
+    "finished": rows(TABLE_OF_REFERENCE, **REFERENCE, status="'complete'", started_at="now()", completed_at="now()"),
+    "scheduled": rows(TABLE_OF_REFERENCE, **REFERENCE, status="'scheduled'", scheduled_at=NEXT_MONTH),
+    "queued": rows(TABLE_OF_REFERENCE, **REFERENCE, priority="-1"),
 }
 
 
@@ -96,4 +101,4 @@ async def run(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    play(Pgwerk, backlogs=BACKLOGS_OF_REFERENCE if "BENCH_TABLE" in os.environ else BACKLOGS)
+    play(Pgwerk, backlogs=BACKLOGS_OF_REFERENCE if IS_REFERENCE else BACKLOGS)

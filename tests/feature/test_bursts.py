@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from pgwerk import EnqueueParams, JobNotFound, ServerUnreachable, Werk
-from pgwerk.batch import LINGER
+from pgwerk import EnqueueParams, JobNotFound, ServerUnreachable, Werk, batch
 from pgwerk.wire import Session
 from tests import handlers
 from tests.feature.test_running import until
@@ -25,6 +24,11 @@ PREPARED = "select count(*) from pg_prepared_statements where name like 'pgwerk_
 OURS = "select pid from pg_stat_activity where application_name = 'pgwerk' and datname = current_database()"
 
 WAITS_FOR = "select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+
+
+@pytest.fixture(autouse=True)
+def _a_burst_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "LINGER", 20)
 
 
 @pytest.fixture
@@ -44,10 +48,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
 async def gone(session: Session) -> None:
     async with asyncio.timeout(20):
         while session.pgconn.status == psycopg.pq.ConnStatus.OK:
-            await asyncio.sleep(LINGER / 4)
+            await asyncio.sleep(0.05)
 
 
-async def test_a_burst_shares_a_connection_which_then_goes(app: Werk, opened: list[Session]) -> None:
+async def test_a_burst_shares_a_connection_which_then_goes(
+    app: Werk, opened: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "LINGER", 1)
     for number in range(50):
         await app.enqueue(handlers.echo, number)
     (session,) = opened
@@ -131,32 +138,33 @@ async def test_a_connection_that_broke_on_the_way_is_told_once(app: Werk, opened
     assert len(opened) == 2
 
 
-def hold_up_the_loop(query: Query) -> None:
+def hold_up_the_loop(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     """For so long that the time of what it keeps is over, and the server has ended that."""
     query(f"select pg_terminate_backend(pid) from ({OURS}) ours")
-    time.sleep(LINGER)
+    monkeypatch.setattr(batch, "LINGER", 0.2)
+    time.sleep(batch.LINGER)
 
 
 @pytest.mark.parametrize("options", [{}, {"_key": "order 1"}], ids=["a single one", "one that goes by itself"])
 async def test_a_connection_whose_time_ended_while_the_loop_was_held_up_is_replaced(
-    app: Werk, opened: list[Session], query: Query, options: dict[str, Any]
+    app: Werk, opened: list[Session], query: Query, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     for _ in range(2):
         await app.enqueue(handlers.noop)
-    hold_up_the_loop(query)
+    hold_up_the_loop(query, monkeypatch)
     assert await app.enqueue(handlers.noop, **options)
     assert len(opened) == 2
 
 
 async def test_a_connection_whose_time_ended_while_others_waited_for_it_is_replaced(
-    app: Werk, opened: list[Session], query: Query
+    app: Werk, opened: list[Session], query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
         await app.enqueue(handlers.noop)
 
     async def send_and_hold_up_the_loop() -> None:
         await app.enqueue(handlers.noop)
-        hold_up_the_loop(query)
+        hold_up_the_loop(query, monkeypatch)
 
     _, job = await asyncio.gather(send_and_hold_up_the_loop(), app.enqueue(handlers.noop))
     assert job
@@ -183,7 +191,10 @@ async def test_what_goes_by_itself_takes_the_bursts_connection_along(app: Werk, 
     assert len(opened) == 1
 
 
-async def test_single_ones_do_not_wait_for_a_bulk(app: Werk, opened: list[Session], dsn: str, schema: str) -> None:
+async def test_single_ones_do_not_wait_for_a_bulk(
+    app: Werk, opened: list[Session], dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "LINGER", 1)
     await app.enqueue(handlers.noop, _key="mine")
     with psycopg.connect(dsn) as connection:
         connection.execute(

@@ -1016,7 +1016,7 @@ async def test_a_result_that_cannot_be_read_ends_the_wait(app: Werk, dsn: str, s
 
     async with Werk(dsn, schema=schema, serializer=Unreadable()) as other, _worker(app):
         with pytest.raises(NotSerializable, match="the payload of job 1 cannot be read: cannot be read here"):
-            await other.apply(handlers.echo, "poison", timeout=5)
+            await other.apply(handlers.echo, "poison", timeout=20)
 
 
 async def test_nobody_is_left_waiting_in_the_database(app: Werk, query: Query) -> None:

@@ -201,7 +201,7 @@ async def test_an_announcement_whose_transaction_failed_is_made_again(
         await until(lambda: failures.of("claim"), "it could not say that it is idle")
     try:
         await until(lambda: query("select worker_id from idle") == [(idler.id,)], "it has said so")
-        answer = await app.apply(handlers.square, 3, timeout=5)
+        answer = await app.apply(handlers.square, 3, timeout=20)
         assert answer == 9
     finally:
         await running.__aexit__(None, None, None)

@@ -207,7 +207,7 @@ async def test_attempts_never_exceed_the_maximum(app: Werk) -> None:
 
 @pytest.mark.parametrize("handler", [handlers.sleep, handlers.block])
 async def test_a_timeout_fails_the_attempt(app: Werk, handler: Any) -> None:
-    job = await app.enqueue(handler, 1.0, _timeout=0.1)
+    job = await app.enqueue(handler, 2.0, _timeout=0.1)
     assert job is not None
     await burst(app)
     failed = await app.get_job(job)
@@ -402,8 +402,8 @@ async def test_a_result_that_postgres_refuses_fails_alone(app: Werk) -> None:
 async def test_a_worker_hears_of_jobs_and_polls_only_seldom(app: Werk) -> None:
     async with worker(app, poll_interval=60) as running:
         await until(lambda: running._life and running._life._listener.is_listening, "it listens")
-        assert await app.apply(handlers.square, 6, timeout=5) == 36
-        assert await app.map(handlers.square, [[n] for n in range(20)], timeout=5) == [n * n for n in range(20)]
+        assert await app.apply(handlers.square, 6, timeout=20) == 36
+        assert await app.map(handlers.square, [[n] for n in range(20)], timeout=20) == [n * n for n in range(20)]
 
 
 async def test_without_notifications_polling_takes_over(app: Werk, heard: list[events.Event], monkeypatch: Any) -> None:

@@ -490,8 +490,8 @@ async def test_a_line_that_a_handler_logs_carries_its_job(
 async def test_a_coroutine_past_its_timeout_is_cancelled_and_cleans_up(
     app: Werk, any_worker: Worker, tmp_path: Path, function: Any
 ) -> None:
-    job = await _failed(app, function, str(tmp_path / "facts"), 3600, _timeout=0.2)
-    assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
+    job = await _failed(app, function, str(tmp_path / "facts"), 3600, _timeout=1)
+    assert (job.error or "").endswith("the attempt took longer than its 1 s")
     assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
     assert await app.apply(handlers.square, 3, timeout=20) == 9
 
@@ -502,8 +502,8 @@ async def test_a_thread_past_its_timeout_keeps_its_slot_until_it_returns(
     app: Werk, kind: type[Worker], tmp_path: Path, function: Any
 ) -> None:
     async with _running(app, kind) as running:
-        job = await _failed(app, function, str(tmp_path / "facts"), 2.0, _timeout=0.2)
-        assert (job.error or "").endswith("the attempt took longer than its 0.2 s")
+        job = await _failed(app, function, str(tmp_path / "facts"), 2.5, _timeout=0.5)
+        assert (job.error or "").endswith("the attempt took longer than its 0.5 s")
         assert running._life is not None
         assert running._life._attempts._stuck == 1
         async with asyncio.timeout(20):
@@ -525,16 +525,16 @@ async def test_blocking_code_past_its_timeout_is_killed_and_its_slot_is_free(
 
 
 @pytest.mark.parametrize("function", [sleep_for, sleep_passed_on, block_for, sleep_to_its_end, block_and_pass_on])
-async def test_an_abort_ends_a_running_job_within_a_second(
+async def test_an_abort_ends_a_job_whose_code_would_run_on(
     app: Werk, any_worker: Worker, tmp_path: Path, function: Any
 ) -> None:
     is_coroutine = function in (sleep_for, sleep_passed_on)
-    job = await _started(app, tmp_path / "facts", function, 3600 if is_coroutine else 1.5)
+    job = await _started(app, tmp_path / "facts", function, 3600 if is_coroutine else 3)
     asked = time.monotonic()
     assert await app.abort_job(job)
     assert (await app.get_job(job)).status in (JobStatus.Aborting, JobStatus.Aborted)
     ended = await app.wait_for(job, timeout=20)
-    assert time.monotonic() - asked < 1 + GRACE
+    assert time.monotonic() - asked < 2.5
     assert (ended.status, ended.error) == (JobStatus.Aborted, "aborted while it ran")
     if is_coroutine:
         assert (tmp_path / "facts").read_text() == "started\ncleaned up\n"
@@ -547,7 +547,7 @@ async def test_a_process_that_is_being_ended_is_gone_before_its_job_is_aborted(
 ) -> None:
     facts = tmp_path / "facts"
     async with _running(app, kind, sigterm_grace=2):
-        job = await app.enqueue(function, str(facts), _timeout=0.2 if function is outlast_sigterm else None)
+        job = await app.enqueue(function, str(facts), _timeout=1 if function is outlast_sigterm else None)
         assert job is not None
         told = await until(lambda: facts.exists() and facts.read_text().endswith("\n") and facts.read_text(), "told")
         await app.abort_job(job)
