@@ -171,7 +171,8 @@ cross join lateral (
 -- name: outlook
 -- When the next scheduled job is due (seconds since 1970, and from now; what was due before `due_from` is known to
 -- be gone), how often one of the queues was paused or resumed, and which transactions may still bring entries behind a
--- cursor: those from `oldest` up to `newest`.
+-- cursor: those from `oldest` up to `newest`, our own (a snapshot ends at the newest that is over, and so below some that
+-- are not).
 select
     (
         select coalesce(sum(changes), 0)::bigint from pgwerk.pause
@@ -183,7 +184,7 @@ select
     ) as due,
     extract(epoch from clock_timestamp())::double precision as clock,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest;
+    pg_current_xact_id()::text::bigint as newest;
 
 -- name: orphans
 -- Claims of ours whose answer was lost on the way: ours in the table, unknown here.

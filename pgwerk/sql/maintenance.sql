@@ -85,31 +85,33 @@ limit :batch::bigint;
 
 -- name: watch
 -- Edges of which a job has ended unseen: the one that ended it could not see the edge yet, nor the one who tied it that
--- end. Rows from above `after`, and how far this look came. A row is watched until every transaction that ran at the
--- first look has ended.
+-- end. Rows from above `after`, and how far this look came; 0 if to the last. A row is watched until every transaction
+-- that had begun by the first look has ended (those are below that look's own number; a snapshot's bounds would not do,
+-- they end at the newest transaction that is over), and until nothing more is found: who finds may die before he tells.
 with seen as materialized (
     select job_id, watch from pgwerk.waiting
     where is_watched and job_id > :after::bigint
     order by job_id limit :batch::bigint for update skip locked
 ),
+unseen as materialized (
+    select s.job_id, d.on_id
+    from seen s
+    cross join lateral (select on_id, is_met from pgwerk.dependency where job_id = s.job_id offset 0) d
+    where not d.is_met and (
+        exists (select from pgwerk.finished f where f.job_id = d.on_id offset 0)
+        or not exists (select from pgwerk.job j where j.id = d.on_id offset 0))
+),
 noted as (
     update pgwerk.waiting
-    set watch = coalesce(watch, pg_snapshot_xmax(pg_current_snapshot())),
-        is_watched = watch is null or watch > pg_snapshot_xmin(pg_current_snapshot())
+    set is_watched = watch is null, watch = coalesce(watch, pg_current_xact_id())
     where job_id = any (array(
-        select job_id from seen where watch is null or watch <= pg_snapshot_xmin(pg_current_snapshot())))
+        select job_id from seen
+        where watch is null or (
+            watch <= pg_snapshot_xmin(pg_current_snapshot()) and job_id not in (select job_id from unseen))))
 )
 select
-    coalesce(max(s.job_id), 0) as reached,
-    coalesce(
-        array_agg(distinct d.on_id) filter (
-            where not d.is_met and (
-                exists (select from pgwerk.finished f where f.job_id = d.on_id offset 0)
-                or not exists (select from pgwerk.job j where j.id = d.on_id offset 0))),
-        '{}'
-    ) as ended
-from seen s
-left join lateral (select on_id, is_met from pgwerk.dependency where job_id = s.job_id offset 0) d on true;
+    (select case when count(*) = :batch::bigint then max(job_id) else 0 end from seen) as reached,
+    (select coalesce(array_agg(distinct on_id), '{}') from unseen) as ended;
 
 -- name: doomed
 select job_id, doom from pgwerk.waiting where doom is not null order by job_id limit :batch::bigint;

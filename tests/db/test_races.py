@@ -11,6 +11,7 @@ from pgwerk import JobNotFound, JobStatus, Repeat
 from pgwerk.execution import Outcome
 from pgwerk.maintenance import expiry
 from pgwerk.store.control import ControlStore
+from pgwerk.store.exchange import ExchangeStore
 from tests.db.race import Race, jobs, look, retry
 
 
@@ -257,3 +258,13 @@ async def test_a_claim_knows_of_which_jobs_nothing_follows_the_end(race: Race) -
 
 def _make_due(query: Any, job: int | None = None) -> None:
     query("update scheduled set due = now() - interval '1 second' where job_id = coalesce(%s, job_id)", job)
+
+
+async def test_an_outlook_reckons_with_the_newest_transaction_that_has_begun(race: Race) -> None:
+    """No snapshot tells of it, they end at the newest that is over; and what it brings may stand behind a cursor."""
+    await race.first.begin()
+    await race.first.say(race.insert(None))
+    outlook = ExchangeStore(race.schema).outlook(0.0, ["default"])
+    at_first, later = await race.second.say(outlook), await race.second.say(outlook)
+    await race.first.commit()
+    assert later.oldest < at_first.newest  # so that nothing is taken for empty where it may still put something

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import psycopg
 import pytest
@@ -19,8 +20,10 @@ from pgwerk import (
     JobStatus,
     PickleSerializer,
     Repeat,
+    ServerUnreachable,
     Werk,
 )
+from pgwerk.ending import Endings
 from tests import handlers
 
 if TYPE_CHECKING:
@@ -136,6 +139,44 @@ async def test_a_dependency_that_ended_while_its_dependent_was_uncommitted(app: 
         await drain(app)
         assert await ends(app, first) == [("complete", None)]
     assert (await app.get_job(second)).status == JobStatus.Waiting
+    await app.sweep()
+    assert (await app.get_job(second)).status == JobStatus.Queued
+
+
+async def test_a_dependency_whose_end_is_the_newest_transaction_of_all(app: Werk, dsn: str, schema: str) -> None:
+    """No snapshot's bounds tell of it: they end at the newest that is over. Two looks, as by two workers, come before
+    its commit.
+    """
+    first = await asked(app, handlers.noop)
+    async with (
+        await psycopg.AsyncConnection.connect(dsn) as writing,
+        await psycopg.AsyncConnection.connect(dsn, options=f"-c search_path={schema}") as ending,
+    ):
+        second = await asked(app, handlers.noop, _depends_on=first, _conn=writing)
+        await ending.execute("delete from ready")
+        await ending.execute(
+            "insert into finished (job_id, status, attempt, started_at) values (%s, 'complete', 1, now())", [first.id]
+        )
+        await writing.commit()
+        await app.sweep()
+        await app.sweep()
+    await app.sweep()
+    assert (await app.get_job(second)).status == JobStatus.Queued
+
+
+async def test_what_a_look_has_found_is_watched_until_it_is_told(
+    app: Werk, query: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds the edge may die, or be refused, before it has told those who wait."""
+    first = await asked(app, handlers.noop, _delay=3600)
+    second = await asked(app, handlers.noop, _depends_on=first)
+    query("delete from scheduled")
+    query("insert into finished (job_id, status, attempt, started_at) values (%s, 'complete', 1, now())", first.id)
+    with monkeypatch.context() as patched:
+        patched.setattr(Endings, "release", AsyncMock(side_effect=ServerUnreachable("just now")))
+        for _ in range(3):
+            with pytest.raises(ServerUnreachable):
+                await app.sweep()
     await app.sweep()
     assert (await app.get_job(second)).status == JobStatus.Queued
 
