@@ -37,11 +37,14 @@ def children(worker: Command, count: int = 2) -> list[int]:
 
 
 def runs(pid: int) -> bool:
+    """What tells whether it is there is asked last: it may go in between."""
+    if _state(pid) == "Z":  # of a parent that died: process 1 may take its time
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return _state(pid) != "Z"  # of a parent that died: process 1 may take its time
+    return True
 
 
 def _state(pid: int) -> str | None:
