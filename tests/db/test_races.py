@@ -256,10 +256,6 @@ async def test_a_claim_knows_of_which_jobs_nothing_follows_the_end(race: Race) -
     assert [row["has_sequel"] for row in rows] == [False, False, True, True]
 
 
-def _make_due(query: Any, job: int | None = None) -> None:
-    query("update scheduled set due = now() - interval '1 second' where job_id = coalesce(%s, job_id)", job)
-
-
 async def test_an_outlook_reckons_with_the_newest_transaction_that_has_begun(race: Race) -> None:
     """No snapshot tells of it, they end at the newest that is over; and what it brings may stand behind a cursor."""
     await race.first.begin()
@@ -268,3 +264,7 @@ async def test_an_outlook_reckons_with_the_newest_transaction_that_has_begun(rac
     at_first, later = await race.second.say(outlook), await race.second.say(outlook)
     await race.first.commit()
     assert later.oldest < at_first.newest  # so that nothing is taken for empty where it may still put something
+
+
+def _make_due(query: Any, job: int | None = None) -> None:
+    query("update scheduled set due = now() - interval '1 second' where job_id = coalesce(%s, job_id)", job)

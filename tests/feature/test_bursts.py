@@ -28,6 +28,7 @@ WAITS_FOR = "select pid from pg_stat_activity where %s = any (pg_blocking_pids(p
 
 @pytest.fixture(autouse=True)
 def _a_burst_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pauses do not end it."""
     monkeypatch.setattr(batch, "LINGER", 20)
 
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from pgwerk import Context, Job
     from pgwerk.filters import Filters
 
+# So that only a notification tells.
+SELDOM = {"heartbeat_interval": 3600, "sweep_interval": 3600, "abort_interval": 3600}
+
 
 @contextlib.asynccontextmanager
 async def working(app: Werk, **options: Any) -> AsyncIterator[AsyncWorker]:
@@ -75,9 +78,6 @@ async def test_cancel_job_ends_what_has_not_started(app: Werk) -> None:
     assert took == {"queued": True, "scheduled": True, "complete": False, "failed": False, "aborted": False}
     assert await ends(app, jobs["queued"], jobs["scheduled"]) == [("aborted", "cancelled before it ran")] * 2
     assert await ends(app, jobs["complete"]) == [("complete", None)]
-
-
-SELDOM = {"heartbeat_interval": 3600, "sweep_interval": 3600, "abort_interval": 3600}
 
 
 async def test_abort_job_ends_what_runs_as_soon_as_its_worker_hears_of_it(app: Werk) -> None:
